@@ -1,0 +1,95 @@
+"""The record on disk: what `build` writes into ArrayRecord shards and `stream` reads.
+
+One record is one training sample, serialised with msgpack (no code can hide in it). Text is plain: no
+markup, no special tokens, no prompt; boxes are fractions of the picture. Prompts and quantisation belong to
+the stream, so that a change of wording never rewrites a data set.
+"""
+
+from typing import Any, Literal, NamedTuple, get_args
+
+import msgpack
+
+Task = Literal[
+    "caption", "vqa", "grounding", "referring", "grounded_caption", "ocr", "text", "chat"
+]
+Language = Literal["en", "zh"]
+SCHEMA_VERSION = 1
+
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1; x over width, y over height, all in [0, 1]
+Quad = tuple[float, ...]  # eight numbers: top-left, top-right, bottom-right, bottom-left
+
+
+class Region(NamedTuple):
+    """A phrase and where it is in the picture."""
+
+    phrase: str
+    boxes: tuple[Box, ...] = ()
+    quads: tuple[Quad, ...] = ()
+    span: tuple[int, int] | None = None  # the phrase's characters in Record.text, for grounding
+
+
+class Turn(NamedTuple):
+    role: Literal["system", "user", "assistant"]
+    text: str  # `<img>n</img>` stands for Record.images[n]
+
+
+class Record(NamedTuple):
+    """One sample. Which fields a task reads:
+
+    caption text · vqa question, text (the answer) · grounding text, regions with spans · referring regions ->
+    boxes · grounded_caption regions -> text · ocr regions with quads · text text · chat turns
+    """
+
+    key: str  # unique within its source
+    task: Task
+    language: Language
+    images: tuple[bytes, ...] = ()  # encoded files, as they came (JPEG, PNG, WebP)
+    text: str = ""
+    question: str = ""
+    regions: tuple[Region, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    meta: dict[str, Any] = {}  # numbers and strings that a report or a metric may want
+
+
+def pack(record: Record) -> bytes:
+    """Serialise a record for an ArrayRecord shard."""
+    return msgpack.packb([SCHEMA_VERSION, *record], use_bin_type=True)
+
+
+def unpack(data: bytes) -> Record:
+    """Parse and check one record.
+
+    Raises:
+      ValueError: not a record of this schema; the message says which field.
+    """
+    try:
+        version, *fields = msgpack.unpackb(data, use_list=False)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise ValueError(f"not a record: {error}") from error
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"record has schema version {version!r}, this code reads {SCHEMA_VERSION}")
+    if len(fields) != len(Record._fields):
+        raise ValueError(f"record has {len(fields)} fields, the schema has {len(Record._fields)}")
+    try:
+        record = Record(*fields)
+        record = record._replace(
+            regions=tuple(Region(*region) for region in record.regions),
+            turns=tuple(Turn(*turn) for turn in record.turns),
+        )
+    except TypeError as error:
+        raise ValueError(f"record field has the wrong form: {error}") from error
+    _check(record)
+    return record
+
+
+def _check(record: Record) -> None:
+    types = {"key": str, "images": tuple, "text": str, "question": str, "meta": dict}
+    for name, kind in types.items():
+        if not isinstance(getattr(record, name), kind):
+            raise ValueError(f"record field {name!r} is not a {kind.__name__}")
+    if record.task not in get_args(Task):
+        raise ValueError(f"record {record.key!r}: unknown task {record.task!r}")
+    if record.language not in get_args(Language):
+        raise ValueError(f"record {record.key!r}: unknown language {record.language!r}")
+    if not all(isinstance(image, bytes) for image in record.images):
+        raise ValueError(f"record {record.key!r}: an image is not bytes")

@@ -1,0 +1,52 @@
+"""The device mesh: axes (data, fsdp, tensor).
+
+data    replicates parameters, splits the batch
+fsdp    splits parameters and the batch
+tensor  splits heads and MLP width inside a layer
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
+
+AXES = ("data", "fsdp", "tensor")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each axis; -1 on one axis takes what is left."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+    def sizes(self, num_devices: int) -> tuple[int, int, int]:
+        """The three sizes for a number of devices.
+
+        Raises:
+          ValueError: the sizes do not multiply to the number of devices.
+        """
+        sizes = [self.data, self.fsdp, self.tensor]
+        for name, size in zip(AXES, sizes, strict=True):
+            if size < 1 and size != -1:
+                raise ValueError(f"config.mesh.{name} is {size}; it must be positive or -1")
+        if sizes.count(-1) > 1:
+            raise ValueError(f"config.mesh: only one axis may be -1, got {dict(zip(AXES, sizes))}")
+        fixed = int(np.prod([size for size in sizes if size != -1]))
+        filled = [num_devices // fixed if size == -1 else size for size in sizes]
+        if int(np.prod(filled)) != num_devices:
+            raise ValueError(
+                f"config.mesh {dict(zip(AXES, sizes))} needs a multiple of {fixed} devices"
+                f" (exactly {fixed} without a -1), but there are {num_devices}"
+            )
+        return tuple(filled)
+
+
+def make_mesh(config: MeshConfig, devices=None) -> Mesh:
+    """Build the mesh with axes of type Auto (the default Explicit would change every operation's typing)."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh(
+        config.sizes(len(devices)), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
+    )
