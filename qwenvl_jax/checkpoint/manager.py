@@ -1,0 +1,239 @@
+"""Checkpoints of a work directory, on Orbax.
+
+    workdir/checkpoints/120/params       the trainable parameters
+                            optimizer    moments and counts
+                            meta         step, data iterator, config, and the content hashes of all that belongs to it
+    workdir/frozen/6f0c../               the frozen parameters, once for all steps, named by their content hash
+
+Saving is asynchronous. Orbax restores a flipped bit without a word, so restore compares content hashes.
+"""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from jax.experimental import multihost_utils
+
+from qwenvl_jax import trees
+from qwenvl_jax.checkpoint.fingerprint import fingerprint
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """How often and how many. Steps are optimiser steps."""
+
+    every: int = 1000
+    keep: int = 3
+
+    def __post_init__(self):
+        for name in ("every", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"config.checkpoint.{name} must be at least 1")
+
+
+class Restored(NamedTuple):
+    step: int
+    params: trees.Tree
+    opt_state: Any
+    frozen: trees.Tree
+    data: np.ndarray  # int64, a row per virtual shard
+
+
+def _shards(tree: trees.Tree, shardings: trees.Tree) -> trees.Tree:
+    """Shapes + shardings -> what Orbax restores each host's shards into."""
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings
+    )
+
+
+def _by_path(tree: trees.Tree) -> dict:
+    """Any pytree as nested dicts of its paths, so that what is on disk knows no Optax class."""
+    return trees.unflatten(trees.flatten(tree))
+
+
+class Checkpoints:
+    """Saves and restores one work directory."""
+
+    def __init__(self, workdir: str | Path, config: CheckpointConfig, run_config: dict):
+        self._root = Path(workdir).absolute()
+        self._run_config = run_config
+        self._frozen_hash: str | None = None
+        if jax.process_index() == 0:
+            self._remove_leftovers()
+        multihost_utils.sync_global_devices("checkpoint leftovers removed")
+        self._manager = ocp.CheckpointManager(
+            self._root / "checkpoints",
+            options=ocp.CheckpointManagerOptions(max_to_keep=config.keep),
+            item_handlers={
+                "params": ocp.StandardCheckpointHandler(),
+                "optimizer": ocp.StandardCheckpointHandler(),
+                "meta": ocp.JsonCheckpointHandler(),
+            },
+        )
+
+    def _remove_leftovers(self) -> None:
+        """A save that was killed leaves a temporary folder that Orbax never removes."""
+        for folder in (self._root / "checkpoints", self._root / "frozen"):
+            for leftover in folder.glob("*.orbax-checkpoint-tmp*"):
+                logging.warning("removing an unfinished save: %s", leftover)
+                shutil.rmtree(leftover)
+
+    def latest_step(self) -> int | None:
+        """The newest whole step on disk."""
+        return self._manager.latest_step()
+
+    def save(
+        self,
+        step: int,
+        *,
+        params: trees.Tree,
+        opt_state: Any,
+        frozen: trees.Tree,
+        data: np.ndarray,
+    ) -> None:
+        """Start an asynchronous save; arrays are copied off the devices before this returns.
+
+        Args:
+          data: (virtual shards of this host, state) int64; the hosts' rows are put together.
+        """
+        self._save_frozen(frozen)
+        opt_state = _by_path(opt_state)
+        rows = multihost_utils.process_allgather(np.asarray(data), tiled=jax.process_count() > 1)
+        meta = {
+            "step": step,
+            "params": fingerprint(params),
+            "optimizer": fingerprint(opt_state),
+            "frozen": self._frozen_hash,
+            "data": np.asarray(rows).tolist(),
+            "config": self._run_config,
+        }
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(params),
+                optimizer=ocp.args.StandardSave(opt_state),
+                meta=ocp.args.JsonSave(meta),
+            ),
+        )
+
+    def _save_frozen(self, frozen: trees.Tree) -> None:
+        if self._frozen_hash is not None:
+            return
+        if not frozen:
+            self._frozen_hash = ""
+            return
+        self._frozen_hash = fingerprint(frozen)
+        folder = self._root / "frozen" / self._frozen_hash
+        if not folder.exists():
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save(folder, frozen)
+
+    def restore(
+        self,
+        *,
+        params: trees.Tree,
+        opt_state: Any,
+        frozen: trees.Tree,
+        shardings: tuple[trees.Tree, Any, trees.Tree],
+    ) -> Restored:
+        """The newest step, straight into its shards.
+
+        Args:
+          params, opt_state, frozen: shapes (ShapeDtypeStructs) of what the config asks for.
+          shardings: their shardings, in the same order.
+
+        Raises:
+          ValueError: a parameter is missing, unexpected or of another shape, or the content does not have the hash that was
+            written down when it was saved.
+        """
+        step = self.latest_step()
+        assert step is not None
+        where = self._root / "checkpoints" / str(step)
+        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        _check_shapes(where / "params", params)
+        flat_opt = _by_path(opt_state)
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(_shards(params, shardings[0])),
+                optimizer=ocp.args.StandardRestore(_shards(flat_opt, _by_path(shardings[1]))),
+            ),
+        )
+        _verify(restored["params"], meta["params"], where / "params")
+        _verify(restored["optimizer"], meta["optimizer"], where / "optimizer")
+        if meta["frozen"]:
+            frozen = _load_folder(self._root / "frozen" / meta["frozen"], frozen, shardings[2])
+            _verify(frozen, meta["frozen"], self._root / "frozen" / meta["frozen"])
+        self._frozen_hash = meta["frozen"]
+        leaves = trees.flatten(restored["optimizer"])
+        moments = trees.map_with_path(lambda path, _: leaves[path], opt_state)
+        data = np.asarray(meta["data"], np.int64)
+        return Restored(step, restored["params"], moments, frozen, data)
+
+    def close(self) -> None:
+        """Wait until everything that was started is on disk."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def load_parameters(
+    workdir: str | Path, shapes: trees.Tree, shardings: trees.Tree
+) -> trees.Tree:
+    """All parameters of another run's newest step, trained and frozen ones together.
+
+    Each comes in the dtype it was saved in.
+
+    Raises:
+      ValueError: no checkpoint there, damaged content, or parameters that do not fit `shapes`.
+    """
+    root = Path(workdir).absolute()
+    steps = sorted(int(p.name) for p in (root / "checkpoints").glob("*") if p.name.isdigit())
+    if not steps:
+        raise ValueError(f"config.init.checkpoint: no checkpoint under {root}")
+    step_dir = root / "checkpoints" / str(steps[-1])
+    meta = json.loads((step_dir / "meta" / "metadata").read_text())
+    folders = {"params": step_dir / "params"}
+    if meta["frozen"]:
+        folders["frozen"] = root / "frozen" / meta["frozen"]
+    saved = {name: _metadata(folder) for name, folder in folders.items()}
+    whole = {}
+    for tree in saved.values():
+        whole = trees.merge(whole, tree)
+    trees.check_same_shapes(shapes, whole, what=f"checkpoint {step_dir}")
+    by_path, merged = trees.flatten(shardings), {}
+    for name, folder in folders.items():
+        wanted = trees.map_with_path(lambda path, _: by_path[path], saved[name])
+        tree = _load_folder(folder, saved[name], wanted)
+        _verify(tree, meta[name], folder)
+        merged = trees.merge(merged, tree)
+    return merged
+
+
+def _metadata(folder: Path) -> trees.Tree:
+    """Shapes and dtypes of a saved tree."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        tree = checkpointer.metadata(folder).item_metadata.tree
+    return jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), tree)
+
+
+def _check_shapes(folder: Path, expected: trees.Tree) -> None:
+    trees.check_same_shapes(expected, _metadata(folder), what=f"checkpoint {folder}")
+
+
+def _load_folder(folder: Path, shapes: trees.Tree, shardings: trees.Tree) -> trees.Tree:
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(folder, _shards(shapes, shardings))
+
+
+def _verify(tree: trees.Tree, expected: str, where: Path) -> None:
+    found = fingerprint(tree)
+    if found != expected:
+        raise ValueError(
+            f"{where} is damaged: its content hashes to {found}, but {expected} was saved"
+        )

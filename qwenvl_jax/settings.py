@@ -1,0 +1,64 @@
+"""From a config (ml_collections or plain dict) to frozen dataclasses, with errors that name the config key."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], values: Mapping[str, Any], key: str) -> T:
+    """Fill the dataclass `cls` from a mapping, nested dataclasses and tuples of them included.
+
+    Args:
+      cls: a frozen dataclass; its `__post_init__` checks values.
+      values: the mapping; a field without default must be there.
+      key: how the user calls this mapping, for example `config.optim`.
+
+    Raises:
+      ValueError: an unknown or missing key, or a value of the wrong type; the message names the key.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ValueError(f"{key}.{unknown[0]} is not known; {key} takes {', '.join(fields)}")
+    required = [n for n, f in fields.items() if not _has_default(f) and n not in values]
+    if required:
+        raise ValueError(f"{key}.{required[0]} is missing")
+    return cls(**{name: _convert(hints[name], values[name], f"{key}.{name}") for name in values})
+
+
+def _has_default(field: dataclasses.Field) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is not missing or field.default_factory is not missing
+
+
+def _convert(hint: Any, value: Any, key: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):
+            return value
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{key} must be a group of settings, got {value!r}")
+        return build(hint, value, key)
+    if origin is types.UnionType or origin is typing.Union:
+        if value is None and type(None) in args:
+            return None
+        return _convert(next(arg for arg in args if arg is not type(None)), value, key)
+    if origin is typing.Literal:
+        if value not in args:
+            raise ValueError(f"{key} must be one of {', '.join(map(repr, args))}, got {value!r}")
+        return value
+    if origin is tuple:
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            raise ValueError(f"{key} must be a list, got {value!r}")
+        return tuple(_convert(args[0], item, f"{key}[{i}]") for i, item in enumerate(value))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    wrong_bool = isinstance(value, bool) and hint is not bool
+    if isinstance(hint, type) and (wrong_bool or not isinstance(value, hint)):
+        raise ValueError(f"{key} must be {hint.__name__}, got {value!r}")
+    return value

@@ -1,0 +1,59 @@
+"""TrainConfig: everything the trainer reads, checked before anything is compiled."""
+
+import dataclasses
+
+from qwenvl_jax.checkpoint.manager import CheckpointConfig
+from qwenvl_jax.model.config import ModelConfig
+from qwenvl_jax.parallel.mesh import MeshConfig
+from qwenvl_jax.train.optim import OptimConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class InitConfig:
+    """Starting weights; random where nothing is named."""
+
+    checkpoint: str = ""  # work directory of an earlier stage
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    seed: int
+    model: ModelConfig
+    optim: OptimConfig
+    mesh: MeshConfig = MeshConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    init: InitConfig = InitConfig()
+    loss_chunk: int = 256  # positions of a row whose logits exist at once
+    eval_every: int = 1000
+
+    def check_batch(self, *, rows: int, row_length: int, image_size: int, num_queries: int) -> None:
+        """Whether batches of these sizes fit model and mesh.
+
+        Raises:
+          ValueError: names the config keys that disagree.
+        """
+        if image_size != self.model.vit.image_size:
+            raise ValueError(
+                f"config.data.image_size={image_size} is not"
+                f" config.model.vit.image_size={self.model.vit.image_size}"
+            )
+        if num_queries != self.model.adapter.num_queries:
+            raise ValueError(
+                f"config.data.num_queries={num_queries} is not"
+                f" config.model.adapter.num_queries={self.model.adapter.num_queries}"
+            )
+        if row_length % self.loss_chunk:
+            raise ValueError(
+                f"config.train.loss_chunk={self.loss_chunk} does not divide"
+                f" config.data.seq_len={row_length}"
+            )
+        if row_length > self.model.decoder.train_length:
+            raise ValueError(
+                f"config.data.seq_len={row_length} is above"
+                f" config.model.decoder.train_length={self.model.decoder.train_length}"
+            )
+        if rows % self.optim.accumulation:
+            raise ValueError(
+                f"config.optim.accumulation={self.optim.accumulation} does not divide"
+                f" config.data.global_rows={rows}"
+            )

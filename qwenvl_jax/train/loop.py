@@ -1,0 +1,69 @@
+"""The loop: evaluate, save, next batch, step, log; always in this order.
+
+Metrics of step n - 1 are fetched after step n was dispatched, so that the devices never wait for the log.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from qwenvl_jax import trees
+from qwenvl_jax.batch import Batch
+from qwenvl_jax.train.state import TrainState
+
+
+class Data(Protocol):
+    """Where batches come from, as far as the loop knows."""
+
+    def __next__(self) -> Batch: ...
+
+    def state(self) -> np.ndarray: ...
+
+
+class Save(Protocol):
+    """Called before a step, with the number of steps done."""
+
+    def __call__(self, step: int, state: TrainState, data: np.ndarray) -> None: ...
+
+
+def train(
+    state: TrainState,
+    frozen: trees.Tree,
+    data: Data,
+    *,
+    first: int,
+    steps: int,
+    train_step: Callable[[TrainState, trees.Tree, Batch], tuple[TrainState, dict[str, Any]]],
+    evaluate: Callable[[int, TrainState], None],
+    save: Save,
+    log: Callable[[int, dict[str, Any]], None],
+    timer: Callable[[str], Any],
+) -> TrainState:
+    """Run steps `first` .. `steps - 1`; evaluate and save once more at the end.
+
+    Args:
+      train_step: compiled; donates the state.
+      evaluate, save: called with the number of steps done; they decide themselves whether it is time.
+      log: called with a step's index and its metrics, still on the devices.
+      timer: a context manager over the named part of the loop (`data`, `eval`, `save`, `log`).
+    """
+    pending: tuple[int, dict[str, Any]] | None = None
+    for step in range(first, steps):
+        with timer("eval"):
+            evaluate(step, state)
+        with timer("save"):
+            save(step, state, data.state())
+        with timer("data"):
+            batch = next(data)
+        state, metrics = train_step(state, frozen, batch)
+        with timer("log"):
+            if pending is not None:
+                log(*pending)
+            pending = (step, metrics)
+    if pending is not None:
+        log(*pending)
+    evaluate(steps, state)
+    save(steps, state, data.state())
+    return state
+

@@ -1,0 +1,109 @@
+"""One optimiser step: gradients of the trainable part, accumulated over microbatches by a scan."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from qwenvl_jax import trees
+from qwenvl_jax.batch import IGNORE, Batch
+from qwenvl_jax.model import qwenvl
+from qwenvl_jax.model.config import ModelConfig
+from qwenvl_jax.parallel.shard import constrain
+from qwenvl_jax.train import optim
+from qwenvl_jax.train.loss import token_losses
+from qwenvl_jax.train.optim import OptimConfig
+from qwenvl_jax.train.state import TrainState
+
+Metrics = dict[str, Any]
+
+
+def batch_losses(
+    model: ModelConfig, params: trees.Tree, batch: Batch, *, chunk: int
+) -> Float[Array, "B T"]:
+    """Loss of every labelled token of a batch in nats, float32; 0 elsewhere."""
+    hidden_BTD = qwenvl.hidden(model, params, batch)
+    head_DV = params["decoder"]["head"]["kernel"]
+    return token_losses(hidden_BTD, head_DV, batch.targets, chunk=chunk)
+
+
+def by_source(losses_BT: jax.Array, batch: Batch, num_sources: int) -> Metrics:
+    """Sum of losses and number of labelled tokens of each source."""
+    labelled_BT = batch.targets != IGNORE
+    hits_SBT = labelled_BT & (batch.sources == jnp.arange(num_sources)[:, None, None])
+    sums_S = jnp.sum(jnp.where(hits_SBT, losses_BT, 0.0), axis=(1, 2))
+    return {"loss_sum": sums_S, "labelled": jnp.sum(hits_SBT, axis=(1, 2)).astype(jnp.float32)}
+
+
+def microbatches(batch: Batch, count: int) -> Batch:
+    """(B, ..) -> (count, B / count, ..): microbatch m takes rows m, m + count, ..
+
+    Strided, because a device holds consecutive rows: every device then has its share of each microbatch.
+    """
+
+    def split(x):
+        rows = x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+        return constrain(rows, None, "batch", *[None] * (x.ndim - 1))
+
+    return jax.tree.map(split, batch)
+
+
+def make_train_step(
+    model: ModelConfig,
+    config: OptimConfig,
+    tx: optax.GradientTransformation,
+    *,
+    num_sources: int,
+    chunk: int,
+) -> Callable[[TrainState, trees.Tree, Batch], tuple[TrainState, Metrics]]:
+    """The step function, to be jitted with `state` donated.
+
+    The loss is the mean over the labelled tokens of the whole batch, so a microbatch adds its SUM divided by the batch's
+    count: accumulation equals the large batch, whatever is labelled where.
+    """
+    rates = optim.schedule(config)
+
+    def step(state: TrainState, frozen: trees.Tree, batch: Batch):
+        labelled = jnp.maximum(jnp.sum(batch.targets != IGNORE), 1)
+
+        def loss_of(params, micro: Batch):
+            losses_BT = batch_losses(model, trees.merge(params, frozen), micro, chunk=chunk)
+            return jnp.sum(losses_BT) / labelled, by_source(losses_BT, micro, num_sources)
+
+        def accumulate(grads, micro: Batch):
+            (_, sums), new = jax.value_and_grad(loss_of, has_aux=True)(state.params, micro)
+            return jax.tree.map(jnp.add, grads, new), sums
+
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        grads, sums = jax.lax.scan(accumulate, zeros, microbatches(batch, config.accumulation))
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), sums)
+        metrics = {
+            "loss": jnp.sum(sums["loss_sum"]) / labelled,
+            "lr": rates(state.step),
+            "grad_norm": optax.tree.norm(grads),
+            "tokens": jnp.sum(batch.segments > 0),
+            "images": jnp.sum(batch.image_mask),
+            "samples": jnp.sum(jnp.max(batch.segments, axis=1)),
+            **sums,
+            **optim.tower_norms(grads),
+        }
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    return step
+
+
+def make_eval_step(
+    model: ModelConfig, *, num_sources: int, chunk: int
+) -> Callable[[trees.Tree, trees.Tree, Batch], Metrics]:
+    """(trainable, frozen, batch) -> loss sums and labelled tokens by source."""
+
+    def step(params: trees.Tree, frozen: trees.Tree, batch: Batch) -> Metrics:
+        losses_BT = batch_losses(model, trees.merge(params, frozen), batch, chunk=chunk)
+        return by_source(losses_BT, batch, num_sources)
+
+    return step

@@ -1,0 +1,232 @@
+"""From a TrainConfig and a stream of batches to a trained, checkpointed work directory.
+
+`prepare` compiles the step for a mesh before any weight exists; `run` is what a work directory lives through: start or resume,
+then the loop.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import logging
+from jax.sharding import Mesh
+
+from qwenvl_jax import trees
+from qwenvl_jax.batch import Batch
+from qwenvl_jax.checkpoint.manager import Checkpoints, load_parameters
+from qwenvl_jax.parallel import mesh as mesh_lib
+from qwenvl_jax.parallel import rules
+from qwenvl_jax.train import loop, optim
+from qwenvl_jax.train import state as state_lib
+from qwenvl_jax.train.config import TrainConfig
+from qwenvl_jax.train.report import Report, Source
+from qwenvl_jax.train.state import TrainState
+from qwenvl_jax.train.step import make_eval_step, make_train_step
+from qwenvl_jax.train.timer import Timer
+
+
+class Prepared(NamedTuple):
+    """A stage on a mesh: shapes, shardings and compiled programs; no weights yet."""
+
+    mesh: Mesh
+    tx: optax.GradientTransformation
+    shapes: tuple[TrainState, trees.Tree]  # (state, frozen)
+    shardings: tuple[TrainState, trees.Tree]
+    train_step: jax.stages.Compiled
+    eval_step: Callable[[trees.Tree, trees.Tree, Batch], dict[str, Any]]
+
+
+def prepare(
+    config: TrainConfig, batch_shapes: Batch, *, num_sources: int, devices=None
+) -> Prepared:
+    """Check the config against the mesh, then compile the train step.
+
+    Args:
+      batch_shapes: ShapeDtypeStructs of a global batch.
+      devices: what to build the mesh of; all devices by default.
+
+    Raises:
+      ValueError: sizes that do not fit the mesh; names dim and axis.
+    """
+    mesh = mesh_lib.make_mesh(config.mesh, devices)
+    _check_rows(batch_shapes.tokens.shape[0], config, mesh)
+    _check_heads(config, mesh)
+    tx = optim.make_optimizer(config.optim, config.model.vit.layers)
+    shapes = jax.eval_shape(lambda s: state_lib.initialize(config.model, config.optim, tx, s), 0)
+    shardings = state_lib.shardings(mesh, tx, *shapes)
+    sizes = {"num_sources": num_sources, "chunk": config.loss_chunk}
+    batch_sharding = jax.tree.map(lambda _: rules.batch_sharding(mesh), batch_shapes)
+    step = jax.jit(
+        make_train_step(config.model, config.optim, tx, **sizes),
+        in_shardings=(*shardings, batch_sharding),
+        out_shardings=(shardings[0], rules.replicated(mesh)),
+        donate_argnums=0,
+    )
+    evaluate = jax.jit(
+        make_eval_step(config.model, **sizes),
+        in_shardings=(shardings[0].params, shardings[1], batch_sharding),
+        out_shardings=rules.replicated(mesh),
+    )
+    with jax.set_mesh(mesh):
+        compiled = step.lower(*shapes, batch_shapes).compile()
+    return Prepared(mesh, tx, shapes, shardings, compiled, evaluate)
+
+
+def _check_rows(rows: int, config: TrainConfig, mesh: Mesh) -> None:
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    micro = rows // config.optim.accumulation
+    if micro % ways:
+        near = [n * ways * config.optim.accumulation for n in (micro // ways, micro // ways + 1)]
+        raise ValueError(
+            f"config.data.global_rows={rows} in {config.optim.accumulation} microbatches of {micro} rows does"
+            f" not divide over data x fsdp = {ways} devices; nearest that do: {[n for n in near if n]}"
+        )
+
+
+def _check_heads(config: TrainConfig, mesh: Mesh) -> None:
+    """Heads are split over `tensor` even where no parameter of theirs shows it."""
+    tensor = mesh.shape["tensor"]
+    for tower in ("vit", "adapter", "decoder"):
+        heads = getattr(config.model, tower).heads
+        if heads % tensor:
+            fits = [n for n in range(1, heads + 1) if heads % n == 0]
+            raise ValueError(
+                f"config.mesh.tensor={tensor} does not divide config.model.{tower}.heads={heads};"
+                f" sizes that do: {fits}"
+            )
+
+
+def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
+    """Bytes a device needs for a step, by kind, as the compiler counts them."""
+    stats = compiled.memory_analysis()
+    return {
+        "arguments": stats.argument_size_in_bytes,
+        "outputs": stats.output_size_in_bytes - stats.alias_size_in_bytes,
+        "temporaries": stats.temp_size_in_bytes,
+    }
+
+
+def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tree]:
+    """Step 0: random weights, or those of `config.init.checkpoint`, made directly in their shards."""
+    with jax.set_mesh(prepared.mesh):
+        if not config.init.checkpoint:
+            make = jax.jit(
+                lambda seed: state_lib.initialize(config.model, config.optim, prepared.tx, seed),
+                out_shardings=prepared.shardings,
+            )
+            return make(jnp.int32(config.seed))
+        shapes = trees.merge(prepared.shapes[0].params, prepared.shapes[1])
+        where = trees.merge(prepared.shardings[0].params, prepared.shardings[1])
+        params = load_parameters(config.init.checkpoint, shapes, where)
+        logging.info("starting weights: all parameters from %s", config.init.checkpoint)
+        make = jax.jit(
+            lambda p: state_lib.with_params(
+                *optim.split(config.optim, p), prepared.tx, config.model
+            ),
+            out_shardings=prepared.shardings,
+        )
+        return make(params)
+
+
+class _Batches:
+    """The stream with its batches put on the mesh."""
+
+    def __init__(self, stream, mesh: Mesh):
+        self._stream, self._sharding = stream, rules.batch_sharding(mesh)
+
+    def __next__(self) -> Batch:
+        return put(next(self._stream), self._sharding)
+
+    def state(self) -> np.ndarray:
+        return self._stream.state()
+
+
+def put(batch: Batch, sharding: jax.sharding.NamedSharding) -> Batch:
+    """This host's rows -> the global batch on the mesh."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def run(
+    config: TrainConfig,
+    *,
+    workdir: str | Path,
+    run_config: dict,
+    batch_shapes: Batch,
+    sources: list[Source],
+    open_stream: Callable[[np.ndarray | None], Any],
+    eval_batches: Callable[[], Iterable[Batch]] | None = None,
+) -> tuple[TrainState, trees.Tree]:
+    """Train a stage in a work directory, resuming from its newest checkpoint where there is one.
+
+    Args:
+      run_config: the whole config as plain data, to be kept beside the weights.
+      batch_shapes: ShapeDtypeStructs of the global batch.
+      sources: what the numbers in `Batch.sources` mean.
+      open_stream: from an iterator state (None: the beginning) to the stream of this host's batches.
+      eval_batches: the held-out batches of this host, the same at each call.
+
+    Returns:
+      The final state and the frozen parameters.
+    """
+    prepared = prepare(config, batch_shapes, num_sources=len(sources))
+    report = Report(Path(workdir), config, sources, prepared.mesh, batch_shapes)
+    report.memory(memory(prepared.train_step))
+    checkpoints = Checkpoints(workdir, config.checkpoint, run_config)
+    timer = Timer()
+    with jax.set_mesh(prepared.mesh):
+        first, data_state = 0, None
+        if checkpoints.latest_step() is None:
+            state, frozen = start(config, prepared)
+        else:
+            shapes, frozen_shapes = prepared.shapes
+            shardings, frozen_shardings = prepared.shardings
+            first, params, moments, frozen, data_state = checkpoints.restore(
+                params=shapes.params,
+                opt_state=shapes.opt_state,
+                frozen=frozen_shapes,
+                shardings=(shardings.params, shardings.opt_state, frozen_shardings),
+            )
+            step = jax.device_put(jnp.int32(first), shardings.step)
+            state = TrainState(step, params, moments)
+            logging.info("resuming at step %d of %s", first, workdir)
+        stream = open_stream(data_state)
+        report.begin(first, stream, timer)
+        sharding = rules.batch_sharding(prepared.mesh)
+
+        def evaluate(step: int, state: TrainState) -> None:
+            due = step == config.optim.steps or (step and step % config.eval_every == 0)
+            if eval_batches is None or not due:
+                return
+            batches = (put(batch, sharding) for batch in eval_batches())
+            sums = [prepared.eval_step(state.params, frozen, batch) for batch in batches]
+            report.evaluation(step, jax.device_get(sums))
+
+        def save(step: int, state: TrainState, data: np.ndarray) -> None:
+            due = step == config.optim.steps or (step and step % config.checkpoint.every == 0)
+            if due and step != first:
+                checkpoints.save(
+                    step, params=state.params, opt_state=state.opt_state, frozen=frozen, data=data
+                )
+
+        try:
+            state = loop.train(
+                state,
+                frozen,
+                _Batches(stream, prepared.mesh),
+                first=first,
+                steps=config.optim.steps,
+                train_step=prepared.train_step,
+                evaluate=evaluate,
+                save=save,
+                log=report.step,
+                timer=timer,
+            )
+        finally:
+            checkpoints.close()
+            stream.close()
+            report.close()
+    return state, frozen
