@@ -1,0 +1,65 @@
+"""What the stages share: the model's sizes and the stream's defaults.
+
+A config is plain data; `launch/run.py` turns it into checked dataclasses. Every field can be set on the command line:
+`--config.optim.steps=100`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def released_model(image_size: int) -> ConfigDict:
+    """ViT-bigG/14, 256 queries, Qwen-7B: 9.66 B parameters."""
+    return ConfigDict(
+        dict(
+            vit=dict(
+                image_size=image_size,
+                patch_size=14,
+                width=1664,
+                layers=48,
+                heads=16,
+                mlp_width=8192,
+                position_grid=16,
+            ),
+            adapter=dict(num_queries=256, heads=32),
+            decoder=dict(
+                vocab_size=151_936,
+                width=4096,
+                layers=32,
+                heads=32,
+                mlp_width=11_008,
+                train_length=2048,
+                image_pad_id=151_859,
+            ),
+            dtype="bfloat16",
+            remat="full",
+        )
+    )
+
+
+def small_model(*, vocab_size: int, image_pad_id: int) -> ConfigDict:
+    """A Qwen-VL that two CPU cores train in minutes; same code path, float32."""
+    return ConfigDict(
+        dict(
+            vit=dict(
+                image_size=64,
+                patch_size=8,
+                width=128,
+                layers=4,
+                heads=4,
+                mlp_width=512,
+                position_grid=8,
+            ),
+            adapter=dict(num_queries=16, heads=4),
+            decoder=dict(
+                vocab_size=vocab_size,
+                width=128,
+                layers=3,
+                heads=4,
+                mlp_width=384,
+                train_length=512,
+                image_pad_id=image_pad_id,
+            ),
+            dtype="float32",
+            remat="none",
+        )
+    )

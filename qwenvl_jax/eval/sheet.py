@@ -1,0 +1,50 @@
+"""A sheet of pictures, each with its true and its generated captions underneath."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+CELL, LINE, SIDE, COLUMNS = 420, 20, 160, 3
+
+
+class Entry(NamedTuple):
+    image_RR3: UInt8[np.ndarray, "R R 3"]
+    lines: Sequence[tuple[str, str]]  # (text, colour)
+
+
+def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Break text to lines of at most `width` pixels: at spaces where there are any, else anywhere."""
+    lines, line = [], ""
+    for piece in text.replace(" ", " \0").split("\0") if " " in text else list(text):
+        if line and font.getlength(line + piece) > width:
+            lines.append(line)
+            line = ""
+        line += piece
+    return [*lines, line] if line else lines
+
+
+def draw_sheet(entries: Sequence[Entry], font_path: str) -> Image.Image:
+    """Lay the entries out in three columns.
+
+    Args:
+      font_path: a font with Latin and Chinese glyphs.
+    """
+    font = ImageFont.truetype(font_path, 14)
+    wrapped = [
+        [(line, colour) for text, colour in entry.lines for line in wrap(text, font, CELL - SIDE - 30)]
+        for entry in entries
+    ]
+    height = max([SIDE] + [LINE * len(lines) for lines in wrapped]) + 20
+    rows = -(-len(entries) // COLUMNS)
+    sheet = Image.new("RGB", (CELL * COLUMNS, height * rows), "white")
+    pen = ImageDraw.Draw(sheet)
+    for index, (entry, lines) in enumerate(zip(entries, wrapped, strict=True)):
+        x, y = CELL * (index % COLUMNS) + 10, height * (index // COLUMNS) + 10
+        picture = Image.fromarray(entry.image_RR3).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        sheet.paste(picture, (x, y))
+        for number, (line, colour) in enumerate(lines):
+            pen.text((x + SIDE + 10, y + LINE * number), line, font=font, fill=colour)
+    return sheet

@@ -1,0 +1,134 @@
+"""What a run says about itself: memory before step 0, a line of metrics a step, held-out losses, curves at the end."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+
+from qwenvl_jax.batch import Batch
+from qwenvl_jax.train import flops
+from qwenvl_jax.train.config import TrainConfig
+from qwenvl_jax.train.metrics import MetricWriter, Progress
+from qwenvl_jax.train.plots import plot_losses
+from qwenvl_jax.train.timer import Timer
+
+
+class Source(NamedTuple):
+    """What an entry of `Batch.sources` means."""
+
+    name: str
+    language: str
+
+
+def losses_by_group(sums: dict[str, np.ndarray], sources: list[Source], prefix: str) -> dict:
+    """Mean loss in nats a labelled token: overall, per source and per language; groups without tokens are left out."""
+    total, count = np.asarray(sums["loss_sum"], float), np.asarray(sums["labelled"], float)
+    groups = {prefix: np.ones(len(sources), bool)}
+    for language in sorted({source.language for source in sources}):
+        groups[f"{prefix}/{language}"] = np.array([s.language == language for s in sources])
+    for index, source in enumerate(sources):
+        groups[f"{prefix}/{source.name}"] = np.arange(len(sources)) == index
+    return {
+        name: float(total[members].sum() / count[members].sum())
+        for name, members in groups.items()
+        if count[members].sum() > 0
+    }
+
+
+class Report:
+    """Writes metrics, progress and plots of one run; only the first process of a job writes."""
+
+    def __init__(
+        self,
+        workdir: Path,
+        config: TrainConfig,
+        sources: list[Source],
+        mesh: Mesh,
+        batch_shapes: Batch,
+    ):
+        self._workdir, self._config, self._sources = workdir, config, sources
+        self._positions = int(np.prod(batch_shapes.tokens.shape))
+        kind = mesh.devices.flat[0].device_kind
+        self._peak = flops.PEAK.get(kind, 0.0) * mesh.devices.size
+        self._devices = f"{mesh.devices.size} x {kind}"
+        self._main = jax.process_index() == 0
+        self._writer: MetricWriter | None = None
+
+    def memory(self, kinds: dict[str, int]) -> None:
+        """Say what the compiled step needs, before any weight is made."""
+        parts = ", ".join(f"{name} {size / 2**20:,.0f} MiB" for name, size in kinds.items())
+        total = sum(kinds.values()) / 2**20
+        logging.info("memory a device: %s; %.0f MiB in all (%s)", parts, total, self._devices)
+        if self._main:
+            (self._workdir / "memory.json").write_text(json.dumps(kinds))
+
+    def begin(self, first: int, stream: Any, timer: Timer) -> None:
+        """Open the logs at step `first`; what an interrupted run logged from there on is dropped."""
+        self._stream, self._timer, self._clock = stream, timer, time.perf_counter()
+        if self._main:
+            self._writer = MetricWriter(self._workdir, first)
+            self._progress = Progress(self._config.optim.steps, initial=first)
+
+    def step(self, step: int, metrics: dict[str, Any]) -> None:
+        """Log one step; waits for its metrics to leave the devices."""
+        values = jax.device_get(metrics)
+        now = time.perf_counter()
+        seconds, self._clock = now - self._clock, now
+        if not self._main:
+            return
+        sums = {name: values.pop(name) for name in ("loss_sum", "labelled")}
+        scalars = {name: float(value) for name, value in values.items()}
+        losses = losses_by_group(sums, self._sources, "loss")
+        vit_rate = scalars["lr"] * self._config.optim.vit_layer_decay ** (
+            self._config.model.vit.layers + 1
+        )
+        scalars |= losses | {"loss": scalars["loss"], "padding": 1 - scalars["tokens"] / self._positions}
+        scalars["lr/vit_first"] = vit_rate
+        speed = {
+            "seconds": seconds,
+            "tokens_per_second": scalars["tokens"] / seconds,
+            "images_per_second": scalars["images"] / seconds,
+        }
+        if self._peak:
+            speed["mfu"] = self._ideal_flops(scalars, sums) / seconds / self._peak
+        self._writer.write(step, scalars | self._stream.metrics() | speed | self._timer.shares())
+        self._progress.update(step + 1, scalars | speed)
+
+    def _ideal_flops(self, scalars: dict[str, float], sums: dict[str, np.ndarray]) -> float:
+        return flops.ideal_step_flops(
+            self._config.model,
+            self._trained(),
+            images=scalars["images"],
+            tokens=scalars["tokens"],
+            labelled=float(np.sum(sums["labelled"])),
+            context=scalars["tokens"] / max(scalars["samples"], 1) / 2,
+        )
+
+    def _trained(self) -> set[str]:
+        pattern = self._config.optim
+        probes = {"vit": "vit/patch/kernel", "adapter": "adapter/query", "decoder": "decoder/embedding"}
+        return {tower for tower, path in probes.items() if pattern.is_trainable(path)}
+
+    def evaluation(self, step: int, sums: list[dict[str, np.ndarray]]) -> None:
+        """Log held-out losses after `step` steps."""
+        if self._main and sums:
+            total = {k: sum(np.asarray(s[k], float) for s in sums) for k in sums[0]}
+            losses = losses_by_group(total, self._sources, "heldout")
+            self._writer.write(step, losses)
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+            logging.info("step %d: %s", step, shown)
+
+    def close(self) -> None:
+        """Finish the logs and draw the curves."""
+        if self._writer is None:
+            return
+        self._progress.close()
+        self._writer.close()
+        plot_losses(self._workdir / "metrics.jsonl", self._workdir / "loss.png")
+        shares = ", ".join(f"{k.split('/')[1]} {v:.1%}" for k, v in self._timer.shares().items())
+        logging.info("wall time %.0f s; share of the loop: %s", self._timer.elapsed(), shares)

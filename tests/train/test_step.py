@@ -1,0 +1,104 @@
+"""The train step: what moves, what must not, and what is not even computed."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from qwenvl_jax import trees
+from qwenvl_jax.train import optim, step
+from qwenvl_jax.train import state as state_lib
+from qwenvl_jax.train.optim import OptimConfig
+from tests.batches import packed_batch, toy_model
+
+STAGE1 = r"(vit|adapter)/.*"
+
+
+def optim_config(**changes) -> OptimConfig:
+    defaults = dict(steps=10, warmup_steps=1, peak_lr=1e-2, min_lr=1e-3, trainable=STAGE1)
+    return OptimConfig(**defaults | changes)
+
+
+def make(config: OptimConfig, model=None):
+    model = model or toy_model()
+    tx = optim.make_optimizer(config, model.vit.layers)
+    state, frozen = jax.jit(lambda s: state_lib.initialize(model, config, tx, s))(0)
+    train = jax.jit(step.make_train_step(model, config, tx, num_sources=2, chunk=16))
+    return state, frozen, train
+
+
+def test_frozen_keeps_its_bits_and_everything_else_moves():
+    """Stage 1 must hand the decoder on unchanged, and train all of the rest."""
+    state, frozen, train = make(optim_config())
+    first = jax.device_get((state.params, frozen))
+    for number in range(3):
+        state, _ = train(state, frozen, packed_batch(np.random.default_rng(number)))
+    after = jax.device_get((state.params, frozen))
+    assert set(trees.flatten(first[1])) == {
+        p for p in trees.flatten(trees.merge(*first)) if p.startswith("decoder/")
+    }
+    for path, leaf in trees.flatten(first[1]).items():
+        np.testing.assert_array_equal(leaf, trees.flatten(after[1])[path], err_msg=path)
+    for path, leaf in trees.flatten(first[0]).items():
+        assert (leaf != trees.flatten(after[0])[path]).any(), f"{path} did not move"
+
+
+def test_accumulation_equals_the_large_batch():
+    """Microbatches hold different numbers of labelled tokens: a mean of means would give another gradient."""
+    batch = packed_batch(np.random.default_rng(0))
+    results = []
+    for accumulation in (1, 2, 8):
+        state, frozen, train = make(optim_config(accumulation=accumulation))
+        state, metrics = train(state, frozen, batch)
+        results.append((trees.flatten(state.opt_state), metrics))
+    for leaves, metrics in results[1:]:
+        np.testing.assert_allclose(metrics["loss"], results[0][1]["loss"], rtol=1e-6)
+        np.testing.assert_allclose(metrics["loss_sum"], results[0][1]["loss_sum"], rtol=1e-5)
+        for path, leaf in results[0][0].items():
+            scale = np.abs(leaf).max() + 1e-12
+            np.testing.assert_allclose(leaves[path] / scale, leaf / scale, atol=2e-5, err_msg=path)
+
+
+def test_losses_are_attributed_to_their_source():
+    """Sums over sources must give back the whole, each computed from the unreduced losses."""
+    model, batch = toy_model(), packed_batch(np.random.default_rng(3))
+    state, frozen, train = make(optim_config())
+    _, metrics = train(state, frozen, batch)
+    losses = step.batch_losses(model, trees.merge(state.params, frozen), batch, chunk=16)
+    for source in (0, 1):
+        want = np.asarray(losses)[np.asarray(batch.sources) == source].sum()
+        np.testing.assert_allclose(metrics["loss_sum"][source], want, rtol=1e-5)
+
+
+def decoder_weight_gradients(trainable: str) -> int:
+    """Matmuls of the compiled step whose result has the shape of a decoder weight."""
+    state, frozen, train = make(optim_config(trainable=trainable), toy_model(scan_layers=True))
+    batch = packed_batch(np.random.default_rng(0))
+    text = train.lower(state, frozen, batch).as_text()
+    # Of decoder weights only: gate and up (32, 48), down (48, 32), qkv (32, 96 as 3,4,8), head (32, 64).
+    shapes = ("32x48", "48x32", "32x3x4x8", "3x4x8x32", "32x64", "64x32", "4x8x32", "32x4x8")
+    results = re.findall(r"stablehlo\.dot_general.*-> tensor<([\dx]+)xf32>", text)
+    assert results, "no matmul was found: the text format changed"
+    return sum(result in shapes for result in results)
+
+
+def test_frozen_decoder_has_no_weight_gradient():
+    """Gradients of frozen weights are a third of the decoder's work: they must not be in the program."""
+    assert decoder_weight_gradients(".*") >= 5
+    assert decoder_weight_gradients(STAGE1) <= decoder_weight_gradients(".*") - 5
+
+
+@pytest.mark.parametrize("trainable", [STAGE1, r"decoder/.*", r".*"])
+def test_a_batch_without_images_trains(trainable):
+    """Stage 0 and text-only batches: no NaN from empty slots, and no hang."""
+    batch = packed_batch(np.random.default_rng(0))
+    batch = batch._replace(
+        images=batch.images * 0,
+        image_mask=batch.image_mask & False,
+        tokens=np.where(batch.tokens == 60, 1, batch.tokens).astype(np.int32),
+    )
+    state, frozen, train = make(optim_config(trainable=trainable))
+    state, metrics = train(state, frozen, batch)
+    assert all(np.isfinite(leaf).all() for leaf in trees.flatten(state.params).values())
+    assert float(metrics["images"]) == 0
