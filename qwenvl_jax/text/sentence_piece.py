@@ -63,7 +63,7 @@ class SentencePieceTokenizer:
 def train_sentencepiece(
     texts: Iterable[str], path: str | Path, vocab_size: int, *, delimiter: str = ""
 ) -> None:
-    """Train a unigram SentencePiece model on `texts` and write it to `path`.
+    """Train a BPE SentencePiece model on `texts` and write it to `path`.
 
     Nothing is normalised beyond NFC, spaces are kept as they are, and characters outside the training texts fall
     back to bytes, so any text encodes and decodes to itself (except U+2581, SentencePiece's own sign for a space).
@@ -82,7 +82,7 @@ def train_sentencepiece(
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=(unicodedata.normalize("NFC", text) for text in texts),
                 model_writer=out,
-                model_type="unigram",
+                model_type="bpe",
                 vocab_size=vocab_size,
                 hard_vocab_limit=False,
                 control_symbols=list(SPELLINGS),

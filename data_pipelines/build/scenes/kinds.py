@@ -54,6 +54,9 @@ def all_kinds() -> list[Kind]:
 
 
 def plural(name: str) -> str:
+    """The regular English plural, which every usable kind has."""
+    if name in ("tomato", "potato"):
+        return name + "es"
     return name + ("es" if name.endswith(("s", "ch", "sh", "x")) else "s")
 
 

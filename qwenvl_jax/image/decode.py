@@ -1,0 +1,93 @@
+"""Encoded image files -> RGB pixels at model size: the exact reference path.
+
+PIL's bicubic to R x R, aspect ratio not kept, as the released code does. Nothing is decoded before the header has
+been read and judged: a 17 KB file can hold 700 MB of pixels.
+"""
+
+import io
+import warnings
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+Reason = Literal["unreadable", "format", "too_many_pixels", "aspect", "mode", "animated", "truncated"]
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+# 16-bit and float pictures have no agreed way to 8 bits (PIL would clip): they are refused by name.
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+
+
+class ImageError(ValueError):
+    """An image that is not used. `reason` is for counting, `detail` for reading."""
+
+    def __init__(self, reason: Reason, detail: str):
+        super().__init__(f"image refused ({reason}): {detail}")
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self):  # errors cross process borders in data workers
+        return ImageError, (self.reason, self.detail)
+
+
+def decode(
+    data: bytes, size: int, *, max_pixels: int = 89_478_485, max_aspect: float = 20.0
+) -> UInt8[np.ndarray, "R R 3"]:
+    """Decode, convert to RGB and resize to `size` x `size`.
+
+    Transparent parts show white. CMYK and palettes are converted. The orientation tag of a photograph is ignored,
+    as in the released code.
+
+    Args:
+      data: the whole file.
+      size: R, pixels of a side of the result.
+      max_pixels: more than this are refused before decoding (the default is Pillow's own warning level).
+      max_aspect: longer side over shorter side.
+
+    Raises:
+      ImageError: with a reason: unreadable (no known image), format, too_many_pixels, aspect, mode (16-bit or
+        float pixels), animated, truncated (or damaged).
+    """
+    with warnings.catch_warnings():
+        # Pillow only warns of a picture too large to be safe; the caps below are ours and come first.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        picture = _open(data)
+        _judge(picture, max_pixels=max_pixels, max_aspect=max_aspect)
+        try:
+            picture.load()
+        except (OSError, SyntaxError, ValueError, EOFError, MemoryError, IndexError) as error:
+            raise ImageError("truncated", str(error)) from error
+    small = _rgb(picture).resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(small)
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        picture = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise ImageError("too_many_pixels", str(error)) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ImageError("unreadable", f"{len(data)} bytes: {error}") from error
+    if picture.format not in FORMATS:
+        raise ImageError("format", f"{picture.format} is none of {', '.join(FORMATS)}")
+    return picture
+
+
+def _judge(picture: Image.Image, *, max_pixels: int, max_aspect: float) -> None:
+    width, height = picture.size
+    if width * height > max_pixels:
+        raise ImageError("too_many_pixels", f"{width} x {height}, allowed are {max_pixels}")
+    if max(width, height) > max_aspect * min(width, height):
+        raise ImageError("aspect", f"{width} x {height}, allowed is {max_aspect:g} to 1")
+    if picture.mode not in _MODES:
+        raise ImageError("mode", f"pixels of mode {picture.mode}")
+    if getattr(picture, "is_animated", False):
+        raise ImageError("animated", f"{getattr(picture, 'n_frames', 0)} frames")
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.has_transparency_data:
+        over = picture.convert("RGBA")
+        white = Image.new("RGBA", over.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, over).convert("RGB")
+    return picture.convert("RGB")
