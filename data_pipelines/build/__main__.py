@@ -1,9 +1,9 @@
-"""`python -m data_pipelines.build scenes --out=DIR [--FIELD=VALUE ..]`: build a data set on this machine."""
+"""`python -m data_pipelines.build scenes --out=DIR [--FIELD=VALUE ..]`: build a data set here."""
 
 import argparse
 import time
 
-from data_pipelines.build.scenes.make import SceneConfig, build_scenes
+from data_pipelines.build.scenes import SceneConfig, build_scenes
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""ArrayRecord shards with a manifest: `NAME-00000-of-00008.array_record` and `manifest.json` in one folder.
+"""ArrayRecord shards, `NAME-00000-of-00008.array_record`, and their `manifest.json` in a folder.
 
-A shard is written under a temporary name and renamed when whole, and the manifest comes last, so a folder with a
-manifest is a finished source.
+A shard is written under a temporary name and renamed when whole, and the manifest comes last, so a
+folder with a manifest is a finished source.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ def write_shard(path: Path, records: Iterable[bytes]) -> ShardInfo:
     """Write serialised records to one shard, atomically; an existing shard is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    # One record a group: a flipped byte then costs one record, and random access reads nothing else.
+    # One record a group: a flipped byte costs one record, and random access reads nothing else.
     writer = ArrayRecordWriter(str(partial), "group_size:1")
     count = 0
     try:
@@ -54,7 +54,7 @@ def write_shard(path: Path, records: Iterable[bytes]) -> ShardInfo:
 def write_manifest(
     folder: Path, shards: Iterable[ShardInfo], *, config: Mapping[str, Any], **metadata: Any
 ) -> None:
-    """Write `manifest.json`: totals, shards, the config with its hash, and free metadata (JSON values)."""
+    """Write `manifest.json`: totals, shards, the config with its hash, and free metadata."""
     shards = list(shards)
     text = json.dumps(config, sort_keys=True, ensure_ascii=False)
     manifest = {
@@ -78,7 +78,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = Path(folder) / MANIFEST
     if not path.is_file():
-        raise FileNotFoundError(f"source {folder}: no {MANIFEST}; it is absent or was never finished")
+        raise FileNotFoundError(
+            f"source {folder}: no {MANIFEST}; it is absent or was never finished"
+        )
     return json.loads(path.read_text("utf-8"))
 
 
@@ -93,7 +95,9 @@ def verify(folder: Path) -> None:
         if not path.is_file():
             raise ValueError(f"shard {path}: missing")
         if path.stat().st_size != shard["bytes"]:
-            raise ValueError(f"shard {path}: {path.stat().st_size} bytes, expected {shard['bytes']}")
+            raise ValueError(
+                f"shard {path}: {path.stat().st_size} bytes, expected {shard['bytes']}"
+            )
         if sha256_of(path) != shard["sha256"]:
             raise ValueError(f"shard {path}: its bytes were altered (sha256 differs)")
 

@@ -1,7 +1,7 @@
 """Encoded image files -> RGB pixels at model size: the exact reference path.
 
-PIL's bicubic to R x R, aspect ratio not kept, as the released code does. Nothing is decoded before the header has
-been read and judged: a 17 KB file can hold 700 MB of pixels.
+PIL's bicubic to R x R, aspect ratio not kept, as the released code does. Nothing is decoded before
+the header has been read and judged: a 17 KB file can hold 700 MB of pixels.
 """
 
 import io
@@ -12,7 +12,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-Reason = Literal["unreadable", "format", "too_many_pixels", "aspect", "mode", "animated", "truncated"]
+Reason = Literal[
+    "unreadable", "format", "too_many_pixels", "aspect", "mode", "animated", "truncated"
+]
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 # 16-bit and float pictures have no agreed way to 8 bits (PIL would clip): they are refused by name.
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
@@ -35,21 +37,22 @@ def decode(
 ) -> UInt8[np.ndarray, "R R 3"]:
     """Decode, convert to RGB and resize to `size` x `size`.
 
-    Transparent parts show white. CMYK and palettes are converted. The orientation tag of a photograph is ignored,
-    as in the released code.
+    Transparent parts show white. CMYK and palettes are converted. The orientation tag of a
+    photograph is ignored, as in the released code.
 
     Args:
       data: the whole file.
       size: R, pixels of a side of the result.
-      max_pixels: more than this are refused before decoding (the default is Pillow's own warning level).
+      max_pixels: more than this are refused before decoding (the default is Pillow's own warning
+        level).
       max_aspect: longer side over shorter side.
 
     Raises:
-      ImageError: with a reason: unreadable (no known image), format, too_many_pixels, aspect, mode (16-bit or
-        float pixels), animated, truncated (or damaged).
+      ImageError: with a reason: unreadable (no known image), format, too_many_pixels, aspect, mode
+        (16-bit or float pixels), animated, truncated (or damaged).
     """
     with warnings.catch_warnings():
-        # Pillow only warns of a picture too large to be safe; the caps below are ours and come first.
+        # Pillow only warns of a picture too large to be safe; our own caps come first.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         picture = _open(data)
         _judge(picture, max_pixels=max_pixels, max_aspect=max_aspect)

@@ -1,7 +1,8 @@
 """Boxes and quadrilaterals as text: `(x1,y1),(x2,y2)` with integers in [0, 1000), and back.
 
-Fractions of the picture are floored to thousandths, so a coordinate names the cell of a 1000 x 1000 grid that holds
-it; going back gives the cell's lower edge, as the released drawing code does (it divides by 1000).
+Fractions of the picture are floored to thousandths, so a coordinate names the cell of a 1000 x 1000
+grid that holds it; going back gives the cell's lower edge, as the released drawing code does (it
+divides by 1000).
 """
 
 import math
@@ -42,12 +43,14 @@ def parse_points(text: str, *, count: int) -> tuple[float, ...]:
       ValueError: not exactly `count` points of integers in [0, 1000).
     """
     if not re.fullmatch(rf"\s*{_POINT}(\s*,\s*{_POINT}){{{count - 1}}}\s*", text):
-        raise ValueError(f"coordinates {text!r}: expected {count} points (x,y) with 0 <= x, y < 1000")
+        raise ValueError(
+            f"coordinates {text!r}: expected {count} points (x,y) with 0 <= x, y < 1000"
+        )
     return tuple(int(number) / GRID for number in re.findall(r"\d+", text))
 
 
 def format_marked(phrase: str, *, boxes: Sequence = (), quads: Sequence = ()) -> str:
-    """`<ref>phrase</ref><box>..</box>..<quad>..</quad>..`, in the released order and without spaces."""
+    """`<ref>phrase</ref><box>..</box>..<quad>..</quad>..`, in this order and without spaces."""
     parts = [f"<ref>{phrase}</ref>"]
     parts += [f"<box>{format_points(box)}</box>" for box in boxes]
     parts += [f"<quad>{format_points(quad)}</quad>" for quad in quads]
@@ -57,11 +60,12 @@ def format_marked(phrase: str, *, boxes: Sequence = (), quads: Sequence = ()) ->
 def parse_marked(text: str) -> tuple[str, list[Marked]]:
     """Read generated markup: (the text without markup, every phrase with its boxes and quads).
 
-    A space may stand inside a tag or outside it (`and<ref> her dog</ref>`); phrases come back stripped. Boxes
-    without a phrase before them get the phrase "".
+    A space may stand inside a tag or outside it (`and<ref> her dog</ref>`); phrases come back
+    stripped. Boxes without a phrase before them get the phrase "".
 
     Raises:
-      ValueError: a tag that is not closed, not opened or inside another, or coordinates that do not parse.
+      ValueError: a tag that is not closed, not opened or inside another, or coordinates that do not
+        parse.
     """
     plain, marked = "", []
     open_tag, end, near = "", 0, False  # near: a phrase may still take the next box

@@ -1,7 +1,7 @@
 """The text of every pretraining task, as in Appendix B of the paper, and its way into ids.
 
-A sample is a list of spans. Text that comes from data is never read for special tokens; markup that this module
-writes is. The supervised part starts with a space and ends with `<|endoftext|>`.
+A sample is a list of spans. Text that comes from data is never read for special tokens; markup that
+this module writes is. The supervised part starts with a space and ends with `<|endoftext|>`.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,8 @@ class Span(NamedTuple):
     special: bool = False  # spelled special tokens count: for text written here, never for data
 
 
-IMAGE = Span("<img></img>", supervised=False, special=True)  # stands for <img> + Q x <imgpad> + </img>
+# Stands for <img> + Q x <imgpad> + </img>.
+IMAGE = Span("<img></img>", supervised=False, special=True)
 END = Span(SPELLINGS.eos, supervised=True, special=True)
 
 # The Chinese wordings are this project's: the paper gives the English ones only.
@@ -51,8 +52,8 @@ def task_spans(
     Args:
       num_images: images before the text; several are numbered `Picture 1: ..`.
       text: the caption, answer or plain text.
-      regions: objects with `phrase`, `boxes`, `quads` (fractions of the picture) and, for grounding, `span`: the
-        phrase's characters in `text`.
+      regions: objects with `phrase`, `boxes`, `quads` (fractions of the picture) and, for
+        grounding, `span`: the phrase's characters in `text`.
 
     Raises:
       ValueError: unknown task, or fields that the task needs and did not get.
@@ -118,11 +119,13 @@ def _grounding(language, text, question, regions):
     for region in sorted(regions, key=lambda region: region.span or (-1, -1)):
         start, stop = region.span or (-1, -1)
         if not end <= start < stop <= len(text):
-            raise ValueError(f"grounding: region {region.phrase!r} has no span of its own in {text!r}")
-        # The space before a phrase joins the text before it, so the opening one is never a lone token.
+            raise ValueError(
+                f"grounding: region {region.phrase!r} has no span of its own in {text!r}"
+            )
         spans += [Span(text[end:start], True), *_ref(text[start:stop], True)]
         spans += _places(region, True)
         end = stop
+    # Joined, " " + "Photo of " is one run; the paper's lone space stays where a phrase comes first.
     return _join([*spans, Span(text[end:], True)])
 
 
@@ -148,7 +151,9 @@ def _ocr(language, text, question, regions):
 
 def _only(regions, task):
     if len(regions) != 1 or not (regions[0].boxes or regions[0].quads):
-        raise ValueError(f"task {task!r}: needs exactly one region with a place, got {len(regions)}")
+        raise ValueError(
+            f"task {task!r}: needs exactly one region with a place, got {len(regions)}"
+        )
     return regions[0]
 
 

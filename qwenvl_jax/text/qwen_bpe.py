@@ -48,7 +48,8 @@ def read_ranks(path: Path) -> dict[bytes, int]:
     """Read and check the ranks: {token bytes: rank}.
 
     Raises:
-      ValueError: the file is not the released one; the message names it and says in what it differs.
+      ValueError: the file is not the released one; the message names it and says in what it
+        differs.
     """
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()

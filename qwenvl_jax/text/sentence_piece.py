@@ -12,8 +12,8 @@ from qwenvl_jax.text.specials import SPELLINGS, Specials, split_specials
 class SentencePieceTokenizer:
     """SentencePiece under the interface of `tokenizer.Tokenizer`.
 
-    The special tokens are control symbols, which SentencePiece never produces from text, so text cannot forge one;
-    `special=True` cuts their spellings out before the pieces are made.
+    The special tokens are control symbols, which SentencePiece never produces from text, so text
+    cannot forge one; `special=True` cuts their spellings out before the pieces are made.
     """
 
     def __init__(self, path: str | Path):
@@ -44,7 +44,8 @@ class SentencePieceTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         texts: list[str] = []
-        run: list[int] = []  # bytes of one character may be several ids: decode runs, not single ids
+        # The bytes of one character may be several ids: decode runs, not single ids.
+        run: list[int] = []
         for i in map(int, ids):
             if i in self._spelling or not 0 <= i < self.vocab_size:
                 texts += [
@@ -65,12 +66,13 @@ def train_sentencepiece(
 ) -> None:
     """Train a BPE SentencePiece model on `texts` and write it to `path`.
 
-    Nothing is normalised beyond NFC, spaces are kept as they are, and characters outside the training texts fall
-    back to bytes, so any text encodes and decodes to itself (except U+2581, SentencePiece's own sign for a space).
+    Nothing is normalised beyond NFC, spaces are kept as they are, and characters outside the
+    training texts fall back to bytes, so any text encodes and decodes to itself (except U+2581,
+    SentencePiece's own sign for a space).
 
     Args:
-      vocab_size: number of ids in all, the 12 special tokens and 256 bytes among them; a soft limit:
-        texts too plain to fill it give fewer.
+      vocab_size: number of ids in all, the 12 special tokens and 256 bytes among them; a soft
+        limit: texts too plain to fill it give fewer.
       delimiter: a character that marks, in `texts`, places no piece may cross; it is not learnt.
 
     Raises:
@@ -86,7 +88,8 @@ def train_sentencepiece(
                 vocab_size=vocab_size,
                 hard_vocab_limit=False,
                 control_symbols=list(SPELLINGS),
-                user_defined_symbols=["\n"],  # always its own piece: a line's start is a word's start
+                # Always its own piece, so that the start of a line is the start of a word.
+                user_defined_symbols=["\n"],
                 bos_id=-1,
                 eos_id=-1,
                 pad_id=-1,

@@ -1,7 +1,8 @@
 """Text to ids and back: the Qwen BPE of the released model, and a small SentencePiece vocabulary.
 
-Both are one interface, `Tokenizer`, with the same special tokens. Text that merely spells a special token never
-becomes one unless the caller asks for `special=True`, which is for text that this code wrote itself.
+Both are one interface, `Tokenizer`, with the same special tokens. Text that merely spells a special
+token never becomes one unless the caller asks for `special=True`, which is for text that this code
+wrote itself.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ class Tokenizer(Protocol):
     specials: Specials
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
-        """NFC-normalise `text` and return its ids; `special=True` lets spelled special tokens count."""
+        """Ids of the NFC-normalised text; `special=True` lets spelled special tokens count."""
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`, special tokens spelled out; broken UTF-8 and padding ids become U+FFFD."""
@@ -32,8 +33,8 @@ def load_tokenizer(path: str | Path | None = None) -> Tokenizer:
     """Load a tokenizer by the ending of its file's name.
 
     Args:
-      path: `*.tiktoken` for the Qwen BPE, `*.model` for SentencePiece; None finds `qwen.tiktoken` in the
-        installed `dashscope` package (without importing that package).
+      path: `*.tiktoken` for the Qwen BPE, `*.model` for SentencePiece; None finds `qwen.tiktoken`
+        in the installed `dashscope` package (without importing that package).
 
     Raises:
       FileNotFoundError: no such file, or no installed package that holds one.

@@ -1,4 +1,6 @@
-"""If these break, the demo's figures mean nothing: boxes lie, splits leak, or two machines build different data."""
+"""If these break, the demo's figures mean nothing: boxes lie, splits leak, or two machines build
+different data.
+"""
 
 import io
 from collections import Counter
@@ -14,8 +16,10 @@ from data_pipelines import schema
 from data_pipelines.build import shards
 from data_pipelines.build.scenes import glyphs, kinds, picture
 from data_pipelines.build.scenes.captions import RELATION_LAYOUTS, caption
+from data_pipelines.build.scenes.config import SceneConfig
 from data_pipelines.build.scenes.layout import Placed, Scene, Split, sample_scene
-from data_pipelines.build.scenes.make import SceneConfig, build_scenes, caption_records
+from data_pipelines.build.scenes.make import build_scenes
+from data_pipelines.build.scenes.records import caption_records
 from qwenvl_jax.text.prompts import CAPTION
 from qwenvl_jax.text.tokenizer import load_tokenizer
 
@@ -56,7 +60,9 @@ def test_boxes_are_where_pixels_change(drawn):
             changed = np.zeros((64, 64), bool)
             for colour in ((255, 0, 255), (0, 255, 0)):  # no object looks like both
                 under = Image.new("RGB", (64, 64), colour)
-                one, other = (np.asarray(picture.compose(s, drawn, under)) for s in (scene, without))
+                one, other = (
+                    np.asarray(picture.compose(s, drawn, under)) for s in (scene, without)
+                )
                 changed |= (one != other).any(-1)
             ys, xs = np.nonzero(changed)
             found = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
@@ -69,13 +75,17 @@ def test_record_agrees_with_its_picture(drawn):
     for index in range(50):
         records = caption_records(config, drawn, split="train", index=index)
         en, zh = records["scenes_en"], records["scenes_zh"]
-        assert en.images == zh.images and [r.boxes for r in en.regions] == [r.boxes for r in zh.regions]
+        assert en.images == zh.images and [r.boxes for r in en.regions] == [
+            r.boxes for r in zh.regions
+        ]
         assert Image.open(io.BytesIO(en.images[0])).size == (64, 64)
         for record in (en, zh):
             assert schema.unpack(schema.pack(record)).text == record.text
             counted = Counter(region.phrase for region in record.regions)
             assert dict(zip(record.meta["kinds"], record.meta["counts"], strict=True)) == counted
-            named = {k for k in (getattr(g.kind, record.language) for g in drawn) if k in record.text}
+            named = {
+                k for k in (getattr(g.kind, record.language) for g in drawn) if k in record.text
+            }
             assert named == set(record.meta["kinds"])  # substring search is exact
 
 
@@ -92,20 +102,26 @@ def test_grammar(drawn):
 
     beside = (put("umbrella", 0, 3), put("tomato", 40, 0))
     above = (put("umbrella", 0, 0), put("tomato", 5, 40))
-    assert told("relation", *beside) == ("an umbrella to the left of a tomato", "一个伞在一个西红柿的左边")
+    assert told("relation", *beside) == (
+        "an umbrella to the left of a tomato",
+        "一个伞在一个西红柿的左边",
+    )
     assert told("relation", *above) == ("an umbrella above a tomato", "一个伞在一个西红柿的上面")
     assert told("sides", *beside) == (
         "an umbrella on the left and a tomato on the right", "左边是一个伞，右边是一个西红柿"
     )  # fmt: skip
     assert told("sides", *above[::-1])[0] == "a tomato at the bottom and an umbrella at the top"
     three = (put("tomato", 0, 0), put("tomato", 20, 0), put("key", 40, 0), put("fox", 50, 30))
-    assert told("list", *three) == ("two tomatoes, a key and a fox", "两个西红柿、一个钥匙和一个狐狸")
+    assert told("list", *three) == (
+        "two tomatoes, a key and a fox",
+        "两个西红柿、一个钥匙和一个狐狸",
+    )
     assert told("there", *three[:2]) == ("there are two tomatoes", "图中有两个西红柿")
     assert told("there", three[3])[0] == "there is a fox"
 
 
 def test_kinds_are_told_apart_by_substring():
-    """"Named correctly" is scored by searching names in captions: no name may hide in another."""
+    """Captions are scored by searching names in them: no name may hide in another."""
     names = kinds.all_kinds()
     assert len(glyphs.usable(names, count=0)) >= 300
     for language in ("en", "zh"):
@@ -116,7 +132,9 @@ def test_kinds_are_told_apart_by_substring():
 
 
 def test_shards_are_whole_and_processes_do_not_matter(built, tmp_path):
-    """The same bytes from one process or two, and a manifest that finds an altered or missing shard."""
+    """The same bytes from one process or two, and a manifest that finds an altered or missing
+    shard.
+    """
     build_scenes(SMALL._replace(processes=2), tmp_path)
     for split in get_args(Split):
         for source in ("scenes_en", "scenes_zh", "text_en", "text_zh"):
@@ -154,14 +172,18 @@ def test_failed_shard_leaves_nothing(tmp_path):
 
 
 def test_splits_share_no_scene_and_hold_out_is_kept(built):
-    """Held-out kinds never stand in a relation in training; the test split has some, and says which."""
+    """Held-out kinds never stand in a relation in training; the test split has some, and says
+    which.
+    """
     pictures, held_out = {}, set(shards.read_manifest(built / "train/scenes_en")["held_out"])
     assert len(held_out) == 4
     for split in get_args(Split):
         records = read(built / split / "scenes_en")
         pictures[split] = {record.images[0] for record in records}
         for record in records:
-            unseen = record.meta["layout"] in RELATION_LAYOUTS and held_out & set(record.meta["kinds"])
+            unseen = record.meta["layout"] in RELATION_LAYOUTS and held_out & set(
+                record.meta["kinds"]
+            )
             assert record.meta["held_out"] == bool(unseen)
             assert split == "test" or not unseen
         assert any(record.meta["held_out"] for record in records) == (split == "test")
@@ -180,9 +202,13 @@ def test_text_samples_hold_the_caption_prompt(built):
             before, told = record.text.split(CAPTION[language])
             joined = [*tokenizer.encode(before), *tokenizer.encode(CAPTION[language])]
             assert tokenizer.encode(record.text) == joined + tokenizer.encode(told)
-            assert told.startswith(" ") and (record.meta["form"] == "plain" or before.endswith("\n"))
+            assert told.startswith(" ") and (
+                record.meta["form"] == "plain" or before.endswith("\n")
+            )
     for kind in shards.read_manifest(built / "train/text_en")["kinds"]:
-        assert len(tokenizer.encode(" " + kind["en"])) <= 3 and len(tokenizer.encode(kind["zh"])) <= 3
+        assert (
+            len(tokenizer.encode(" " + kind["en"])) <= 3 and len(tokenizer.encode(kind["zh"])) <= 3
+        )
 
 
 def test_config_mistakes_are_named(tmp_path):

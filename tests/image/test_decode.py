@@ -1,4 +1,6 @@
-"""If these break, training sees other pixels than the released model did, or one bad file stops or floods a run."""
+"""If these break, training sees other pixels than the released model did, or one bad file stops or
+floods a run.
+"""
 
 import io
 import pickle
@@ -29,7 +31,9 @@ def reason_of(data: bytes, **options) -> str:
 
 
 def cubic_1d(row: np.ndarray, size: int) -> np.ndarray:
-    """PIL's antialiased bicubic (a = -0.5) along the first axis, written from its definition in float."""
+    """PIL's antialiased bicubic (a = -0.5) along the first axis, written from its definition in
+    float.
+    """
     scale = len(row) / size
     support = max(scale, 1.0)
     out = []
@@ -53,7 +57,9 @@ def test_pixels_are_antialiased_bicubic_without_aspect():
 
 
 def test_every_usual_mode_becomes_rgb():
-    """Grey, palette, CMYK and transparent files are a few percent of the web: they must not be lost or turn black."""
+    """Grey, palette, CMYK and transparent files are a few percent of the web: they must not be lost
+    or turn black.
+    """
     picture = Image.fromarray(PIXELS)
     for mode in ("1", "L", "P", "RGBA", "LA"):
         assert decode(saved(picture.convert(mode), "PNG"), 8).shape == (8, 8, 3)
@@ -85,7 +91,9 @@ def test_small_file_with_huge_picture_is_never_decoded():
     """A header that promises 10^9 pixels must cost nothing."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
 
     header = struct.pack(">IIBBBBB", 12_000, 12_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99))

@@ -1,4 +1,6 @@
-"""If these break, boxes are written to other places than they stand, or generated boxes are misread."""
+"""If these break, boxes are written to other places than they stand, or generated boxes are
+misread.
+"""
 
 import pytest
 from hypothesis import given

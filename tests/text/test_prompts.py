@@ -1,4 +1,6 @@
-"""If these break, the model trains on other text than the paper's, or is scored on its own prompt."""
+"""If these break, the model trains on other text than the paper's, or is scored on its own
+prompt.
+"""
 
 from typing import NamedTuple
 
@@ -53,7 +55,9 @@ def test_text_is_the_papers(task, fields, expected):
 
 
 def test_chinese_prompt_and_several_pictures():
-    """Chinese samples carry the Chinese prompt; pictures are numbered only where there are several."""
+    """Chinese samples carry the Chinese prompt; pictures are numbered only where there are
+    several.
+    """
     assert written(task_spans("caption", language="zh", text="两只猫")) == (
         "<img></img>用中文描述这张图片：|| 两只猫<|endoftext|>"
     )
@@ -74,11 +78,15 @@ def test_ids_and_targets():
 
 
 def test_grounding_ids_join_neighbouring_text():
-    """` Photo of ` must be tokenised as one run: a lone space is another token than the model learnt."""
+    """` Photo of ` must be tokenised as one run: a lone space is another token than the model
+    learnt.
+    """
     tokenizer = load_tokenizer()
     spans = task_spans("grounding", language="en", text="Photo of bees near", regions=BEES)
     tokens, supervised = encode_spans(spans, tokenizer, num_queries=1)
-    text = " Photo of <ref>bees</ref><box>(661,612),(833,812)</box><box>(120,555),(265,770)</box> near"
+    text = (
+        " Photo of <ref>bees</ref><box>(661,612),(833,812)</box><box>(120,555),(265,770)</box> near"
+    )
     assert tokens[supervised].tolist() == tokenizer.encode(text + "<|endoftext|>", special=True)
 
 

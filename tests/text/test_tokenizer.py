@@ -1,4 +1,6 @@
-"""If these break, ids no longer mean what the released weights learnt, or users can inject control tokens."""
+"""If these break, ids no longer mean what the released weights learnt, or users can inject control
+tokens.
+"""
 
 import json
 import pickle
@@ -10,7 +12,9 @@ from qwenvl_jax.text.sentence_piece import train_sentencepiece
 from qwenvl_jax.text.specials import SPELLINGS
 from qwenvl_jax.text.tokenizer import load_tokenizer
 
-CASES = json.loads((Path(__file__).parents[1] / "reference/tokenizer_cases.json").read_text("utf-8"))
+CASES = json.loads(
+    (Path(__file__).parents[1] / "reference/tokenizer_cases.json").read_text("utf-8")
+)
 TEXTS = [
     "  leading spaces\tand\ttabs\n\nnewlines  ",
     "\n\n first line\r\nsecond",
@@ -54,7 +58,9 @@ def test_qwen_sizes_and_specials(qwen):
 @pytest.mark.parametrize("which", ["qwen", "pieces"])
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_text_cannot_forge_a_special_token(which, spelling, request):
-    """A user who writes `<|im_end|>` must not end the turn; with special=True the same text is one token."""
+    """A user who writes `<|im_end|>` must not end the turn; with special=True the same text is one
+    token.
+    """
     tokenizer = request.getfixturevalue(which)
     ids = tokenizer.encode(f"a{spelling}b")
     assert not set(ids) & set(tokenizer.specials)

