@@ -1,0 +1,144 @@
+"""Sizes of the three towers, checked when they are made."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from qwenvl_jax import settings
+
+
+def _positive(config: Any, tower: str) -> None:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, int) and value < (0 if field.name == "image_pad_id" else 1):
+            raise ValueError(f"config.model.{tower}.{field.name}={value} must be positive")
+
+
+def _divides(tower: str, whole: str, value: int, part: str, divisor: int) -> None:
+    if value % divisor:
+        raise ValueError(
+            f"config.model.{tower}.{whole}={value} is not a multiple of"
+            f" config.model.{tower}.{part}={divisor}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class VitConfig:
+    """The vision tower (OpenCLIP's ViT-bigG/14 when released)."""
+
+    image_size: int  # pixels a side
+    patch_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    position_grid: int  # side of the stored position table; resampled to the image's grid
+    eps: float = 1e-6
+
+    def __post_init__(self):
+        _positive(self, "vit")
+        _divides("vit", "width", self.width, "heads", self.heads)
+        _divides("vit", "image_size", self.image_size, "patch_size", self.patch_size)
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+
+@dataclasses.dataclass(frozen=True)
+class AdapterConfig:
+    """One cross-attention layer from patches to a fixed number of learned queries."""
+
+    num_queries: int
+    heads: int
+    eps: float = 1e-6
+
+    def __post_init__(self):
+        _positive(self, "adapter")
+        if math.isqrt(self.num_queries) ** 2 != self.num_queries:
+            near = [n**2 for n in (math.isqrt(self.num_queries), math.isqrt(self.num_queries) + 1)]
+            raise ValueError(
+                f"config.model.adapter.num_queries={self.num_queries} is no square (its positions are a"
+                f" square grid); nearest squares: {near}"
+            )
+
+    @property
+    def grid(self) -> int:
+        return math.isqrt(self.num_queries)
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """The language model (Qwen-7B when released)."""
+
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    train_length: int  # beyond it, in evaluation, NTK and log-n rules apply
+    image_pad_id: int  # the token whose embedding an image feature replaces
+    rope_base: float = 10000.0
+    eps: float = 1e-6
+
+    def __post_init__(self):
+        _positive(self, "decoder")
+        _divides("decoder", "width", self.width, "heads", self.heads)
+        if self.head_width % 2:
+            raise ValueError(
+                f"config.model.decoder: head width {self.head_width} must be even (rotary embedding)"
+            )
+        if self.image_pad_id >= self.vocab_size:
+            raise ValueError(
+                f"config.model.decoder.image_pad_id={self.image_pad_id} is outside"
+                f" config.model.decoder.vocab_size={self.vocab_size}"
+            )
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Qwen-VL: ViT -> adapter -> decoder."""
+
+    vit: VitConfig
+    adapter: AdapterConfig
+    decoder: DecoderConfig
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of activations and matmuls
+    remat: Literal["none", "dots", "full"] = "full"  # what the backward pass recomputes of a block
+    scan_layers: bool = True  # False: unrolled, faster to run and slower to compile
+
+    def __post_init__(self):
+        _divides("adapter", "width (the decoder's)", self.decoder.width, "heads", self.adapter.heads)
+        if self.decoder.width % 4:
+            raise ValueError(
+                f"config.model.decoder.width={self.decoder.width} must divide by 4 (2-D positions)"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
+        """From a config page; errors name `config.model...`."""
+        return settings.build(cls, values, "config.model")
+
+    @classmethod
+    def released(cls, image_size: int = 448) -> "ModelConfig":
+        """The 9.66 B parameters of Qwen-VL."""
+        return cls(
+            VitConfig(image_size, 14, 1664, 48, 16, 8192, 16),
+            AdapterConfig(256, 32),
+            DecoderConfig(151_936, 4096, 32, 32, 11_008, 2048, 151_859),
+        )
+
+    @classmethod
+    def tiny(cls, image_size: int = 112) -> "ModelConfig":
+        """The sizes of the reference numbers under tests/reference."""
+        return cls(
+            VitConfig(image_size, 14, 64, 3, 4, 314, 16),
+            AdapterConfig(16, 2),
+            DecoderConfig(320, 256, 2, 4, 256, 64, 259),
+            dtype="float32",
+            remat="none",
+        )

@@ -1,0 +1,46 @@
+"""The two feed-forward layers: GELU with biases (vision), gated SiLU without (decoder)."""
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Float
+
+from qwenvl_jax.parallel.shard import constrain
+
+
+class GeluMlp(nn.Module):
+    """down(gelu(up(x))), the exact (erf) GELU."""
+
+    width: int
+    mlp_width: int
+    layers: int  # the out-projection's start is scaled down with depth
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x_BPD: Float[Array, "B P D"]) -> Float[Array, "B P D"]:
+        up = nn.initializers.normal((2 * self.width) ** -0.5)
+        down = nn.initializers.normal((2 * self.layers * self.width) ** -0.5)
+        h_BPF = nn.Dense(self.mlp_width, dtype=self.dtype, kernel_init=up, name="up")(x_BPD)
+        h_BPF = constrain(jax.nn.gelu(h_BPF, approximate=False), "batch", None, "mlp")
+        return nn.Dense(self.width, dtype=self.dtype, kernel_init=down, name="down")(h_BPF)
+
+
+class GatedMlp(nn.Module):
+    """down(up(x) * silu(gate(x))); the released names are w1 (up), w2 (gate), c_proj (down)."""
+
+    width: int
+    mlp_width: int
+    layers: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x_BTD: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        def dense(features, std, name):
+            init = nn.initializers.normal(std)
+            return nn.Dense(
+                features, use_bias=False, dtype=self.dtype, kernel_init=init, name=name
+            )
+
+        gate_BTF = dense(self.mlp_width, 0.02, "gate")(x_BTD)
+        up_BTF = dense(self.mlp_width, 0.02, "up")(x_BTD)
+        h_BTF = constrain(up_BTF * jax.nn.silu(gate_BTF), "batch", None, "mlp")
+        return dense(self.width, 0.02 * (2 * self.layers) ** -0.5, "down")(h_BTF)

@@ -1,0 +1,31 @@
+"""Layers stacked on a leading axis: the only place of `nn.scan` and `nn.remat`."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+# What a block keeps for the backward pass; the rest is computed again.
+POLICIES = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def stack(block: type[nn.Module], *, layers: int, remat: str, scan: bool, **fields: Any) -> nn.Module:
+    """`layers` copies of a block as one module whose parameters have a leading layer axis.
+
+    The block is called as `block(carry, per_layer, shared) -> (carry, output)`; `per_layer` and `output` have the leading layer
+    axis outside. `scan=False` unrolls the loop over the same stacked parameters.
+    """
+    if remat != "none":
+        block = nn.remat(block, policy=POLICIES[remat], prevent_cse=not scan)
+    scanned = nn.scan(
+        block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=(0, nn.broadcast),
+        length=layers,
+        unroll=1 if scan else layers,
+    )
+    return scanned(**fields)
