@@ -4,6 +4,7 @@ floods a run.
 
 import io
 import pickle
+import random
 import struct
 import zlib
 
@@ -68,6 +69,8 @@ def test_every_usual_mode_becomes_rgb():
     assert (decode(saved(clear, "PNG"), 4) == 255).all()
     keyed = Image.new("P", (9, 9), 0)
     assert (decode(saved(keyed, "PNG", transparency=0), 4) == 255).all()
+    phone = saved(picture, "MPO", save_all=True, append_images=[Image.new("RGB", (4, 4))])
+    assert (decode(phone, 8) == decode(saved(picture, "JPEG"), 8)).all()
 
 
 def test_refused_by_name():
@@ -100,6 +103,23 @@ def test_small_file_with_huge_picture_is_never_decoded():
     assert reason_of(bomb) == "too_many_pixels"
     larger = bomb.replace(header, struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
     assert reason_of(larger) in ("too_many_pixels", "unreadable")
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's remarks on damaged tags
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"])
+def test_damaged_files_raise_one_kind_of_error(form):
+    """Anything but ImageError ends the whole input pipeline over one bad file."""
+    whole, draw = saved(Image.fromarray(PIXELS), form), random.Random(form)
+    refused = 0
+    for _ in range(150):
+        data = bytearray(whole)
+        for _ in range(4):
+            data[draw.randrange(min(len(data), 400))] = draw.randrange(256)
+        try:
+            assert decode(bytes(data), 8).shape == (8, 8, 3)
+        except ImageError:
+            refused += 1
+    assert refused
 
 
 def test_error_crosses_processes():
