@@ -50,8 +50,15 @@ def decode(
       ImageError: with a reason: unreadable (no known image), format, too_many_pixels, aspect, mode
         (16-bit or float pixels), animated, truncated (or damaged).
     """
-    picture = _open(data)
-    _judge(picture, max_pixels=max_pixels, max_aspect=max_aspect)
+    try:
+        picture = _open(data)
+        _judge(picture, max_pixels=max_pixels, max_aspect=max_aspect)
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError("too_many_pixels", str(error)) from error
+    except Exception as error:  # on damaged headers Pillow's parsers raise nearly anything
+        raise ImageError("unreadable", f"{len(data)} bytes: {error}") from error
     try:
         picture = _rgb(picture)
     except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
@@ -60,12 +67,7 @@ def decode(
 
 
 def _open(data: bytes) -> Image.Image:
-    try:
-        picture = Image.open(io.BytesIO(data))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError("too_many_pixels", str(error)) from error
-    except Exception as error:  # on damaged headers Pillow's parsers raise nearly anything
-        raise ImageError("unreadable", f"{len(data)} bytes: {error}") from error
+    picture = Image.open(io.BytesIO(data))
     if picture.format not in FORMATS:
         raise ImageError("format", f"{picture.format} is none of {', '.join(FORMATS)}")
     return picture
