@@ -29,6 +29,13 @@ def shard_name(name: str, *, index: int, count: int) -> str:
     return f"{name}-{index:05d}-of-{count:05d}.array_record"
 
 
+def clear(folder: Path, name: str) -> None:
+    """Remove a source's manifest and shards, so that a rebuild never mixes with older shards."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for old in folder.glob(f"{name}-?????-of-?????.array_record*"):
+        old.unlink()
+
+
 def write_shard(path: Path, records: Iterable[bytes]) -> ShardInfo:
     """Write serialised records to one shard, atomically; an existing shard is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)

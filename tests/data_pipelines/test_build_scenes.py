@@ -143,6 +143,8 @@ def test_shards_are_whole_and_processes_do_not_matter(built, tmp_path):
             assert manifest == shards.read_manifest(tmp_path / split / source)
             assert manifest["records"] == len(read(built / split / source))
     assert (built / "tokenizer.model").read_bytes() == (tmp_path / "tokenizer.model").read_bytes()
+    build_scenes(SMALL._replace(shards=1, scenes=4, eval_scenes=4, text_scenes=600), tmp_path)
+    assert len(list((tmp_path / "test" / "text_en").iterdir())) == 2  # no shard of the older build
     shard = next((tmp_path / "test" / "text_en").glob("*.array_record"))
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1

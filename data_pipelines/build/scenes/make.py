@@ -45,19 +45,20 @@ def build_scenes(config: SceneConfig, out: str | Path) -> None:
     check(config)
     drawn = tuple(glyphs.usable(kinds.all_kinds(), count=config.kinds))
     out = Path(out)
+    (out / "tokenizer.model").unlink(missing_ok=True)
     jobs = [
         _Job(config, drawn, split, sources, shard, str(out / split))
         for split in get_args(Split)
         for sources in (("scenes_en", "scenes_zh"), ("text_en",), ("text_zh",))
         for shard in range(config.shards)
     ]
+    for job in jobs:
+        for source in job.sources:
+            shards.clear(Path(job.folder, source), source)
     written: dict[tuple[str, str], list[shards.ShardInfo]] = {}
     for job, infos in zip(jobs, _run(jobs, config.processes or os.cpu_count() or 1), strict=True):
         for source, info in zip(job.sources, infos, strict=True):
             written.setdefault((job.split, source), []).append(info)
-    corpus = (_BORDER.join(chunks) for chunks in _corpus(config, drawn))
-    train_sentencepiece(corpus, out / "tokenizer.model", config.vocab_size, delimiter=_BORDER)
-    _describe_tokenizer(out / "tokenizer.model")
     for (split, source), infos in written.items():
         shards.write_manifest(
             out / split / source,
@@ -68,6 +69,7 @@ def build_scenes(config: SceneConfig, out: str | Path) -> None:
             kinds=[{"en": g.kind.en, "zh": g.kind.zh, "glyph": g.kind.glyph} for g in drawn],
             held_out=sorted(drawn[i].kind.en for i in held_out_kinds(config, drawn)),
         )
+    _make_tokenizer(config, drawn, out)
 
 
 def _run(jobs: list[_Job], processes: int) -> Iterator[list[shards.ShardInfo]]:
@@ -115,11 +117,16 @@ def _records(job: _Job, index: int) -> dict[str, schema.Record]:
     return {job.sources[0]: record}
 
 
-def _describe_tokenizer(path: Path) -> None:
-    tokenizer = load_tokenizer(path)
+def _make_tokenizer(config: SceneConfig, drawn: tuple[glyphs.Glyph, ...], out: Path) -> None:
+    """Train, describe, then rename: where `tokenizer.model` stands the whole data set is ready."""
+    partial = out / "partial.model"
+    corpus = (_BORDER.join(chunks) for chunks in _corpus(config, drawn))
+    train_sentencepiece(corpus, partial, config.vocab_size, delimiter=_BORDER)
+    tokenizer = load_tokenizer(partial)
     sizes = {k: getattr(tokenizer, k) for k in ("vocab_size", "padded_vocab_size")}
     about = {**sizes, **tokenizer.specials._asdict()}
-    path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+    (out / "tokenizer.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+    os.replace(partial, out / "tokenizer.model")
 
 
 def _corpus(config: SceneConfig, drawn) -> Iterator[list[str]]:
