@@ -68,6 +68,11 @@ def task_spans(
     return [*_pictures(num_images), *body, END]
 
 
+def caption(text: str, *, language: Language) -> list[Span]:
+    """`task_spans` of captioning one image; its unsupervised spans are the prompt to generate from."""
+    return task_spans("caption", language=language, text=text)
+
+
 def encode_spans(
     spans: Sequence[Span], tokenizer: Any, *, num_queries: int
 ) -> tuple[Int32[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
@@ -125,7 +130,7 @@ def _grounding(language, text, question, regions):
         spans += [Span(text[end:start], True), *_ref(text[start:stop], True)]
         spans += _places(region, True)
         end = stop
-    # Joined, " " + "Photo of " is one run; the paper's lone space stays where a phrase comes first.
+    # Joined, so that " " and "Photo of " are tokenised as one run.
     return _join([*spans, Span(text[end:], True)])
 
 

@@ -90,6 +90,7 @@ def test_refused_by_name():
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_small_file_with_huge_picture_is_never_decoded():
     """A header that promises 10^9 pixels must cost nothing."""
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from qwenvl_jax.text.prompts import END, IMAGE, Span, encode_spans, task_spans
+from qwenvl_jax.text.prompts import END, IMAGE, Span, caption, encode_spans, task_spans
 from qwenvl_jax.text.tokenizer import load_tokenizer
 
 
@@ -61,6 +61,7 @@ def test_chinese_prompt_and_several_pictures():
     assert written(task_spans("caption", language="zh", text="两只猫")) == (
         "<img></img>用中文描述这张图片：|| 两只猫<|endoftext|>"
     )
+    assert caption("x", language="zh") == task_spans("caption", language="zh", text="x")
     two = task_spans("caption", language="en", text="x", num_images=2)
     assert written(two).startswith("Picture 1: <img></img>\nPicture 2: <img></img>\nGenerate")
 
