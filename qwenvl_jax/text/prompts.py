@@ -5,15 +5,13 @@ this module writes is. The supervised part starts with a space and ends with `<|
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int32
 
 from qwenvl_jax.text.markup import format_points
 from qwenvl_jax.text.specials import SPELLINGS
-
-Language = Literal["en", "zh"]
 
 
 class Span(NamedTuple):
@@ -41,7 +39,7 @@ OCR = "OCR with grounding:"
 def task_spans(
     task: str,
     *,
-    language: Language,
+    language: str,
     num_images: int = 1,
     text: str = "",
     question: str = "",
@@ -50,6 +48,7 @@ def task_spans(
     """Spans of one sample of a pretraining task.
 
     Args:
+      language: en or zh.
       num_images: images before the text; several are numbered `Picture 1: ..`.
       text: the caption, answer or plain text.
       regions: objects with `phrase`, `boxes`, `quads` (fractions of the picture) and, for
@@ -68,8 +67,8 @@ def task_spans(
     return [*_pictures(num_images), *body, END]
 
 
-def caption(text: str, *, language: Language) -> list[Span]:
-    """`task_spans` of captioning one image; its unsupervised spans are the prompt to generate from."""
+def caption(text: str, *, language: str) -> list[Span]:
+    """`task_spans` of captioning one image; its unsupervised spans are the prompt to generate."""
     return task_spans("caption", language=language, text=text)
 
 

@@ -7,13 +7,14 @@ wrote itself.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from qwenvl_jax.text.qwen_bpe import QwenTokenizer, installed_ranks
 from qwenvl_jax.text.sentence_piece import SentencePieceTokenizer
 from qwenvl_jax.text.specials import Specials
 
 
+@runtime_checkable  # so that annotations can be checked in tests
 class Tokenizer(Protocol):
     """What every tokenizer offers. Pickles as its path, so that data workers may carry one."""
 
