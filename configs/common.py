@@ -1,10 +1,24 @@
-"""What the stages share: the model's sizes and the stream's defaults.
+"""What the stages share: the model's sizes and the embedded scenes as a data set.
 
 A config is plain data; `launch/run.py` turns it into checked dataclasses. Every field can be set on the command line:
 `--config.optim.steps=100`.
 """
 
+import json
+from pathlib import Path
+
 from ml_collections import ConfigDict
+
+
+def parse_arg(arg: str) -> tuple[str, dict[str, str]]:
+    """`demo,data=runs/demo/data` -> ("demo", {"data": "runs/demo/data"})."""
+    variant, *options = arg.split(",")
+    if variant not in ("", "demo"):
+        raise ValueError(f"config variant {variant!r} is not known; there is: demo")
+    pairs = dict(option.split("=", 1) for option in options)
+    if variant == "demo" and "data" not in pairs:
+        pairs["data"] = "runs/demo/data"
+    return variant, pairs
 
 
 def released_model(image_size: int) -> ConfigDict:
@@ -61,5 +75,33 @@ def small_model(*, vocab_size: int, image_pad_id: int) -> ConfigDict:
             ),
             dtype="float32",
             remat="none",
+        )
+    )
+
+
+def use_scenes(config: ConfigDict, folder: str, kind: str) -> None:
+    """Point a stage at the embedded scenes (`kind`: `scenes` or `text`) and at the small model."""
+    about = json.loads((Path(folder) / "tokenizer.json").read_text())
+    config.model = small_model(
+        vocab_size=about["padded_vocab_size"], image_pad_id=about["imgpad"]
+    )
+    for part, split in ((config.data, "train"), (config.heldout, "validation")):
+        weights = dict(en=0.773, zh=0.227)
+        part.sources = ConfigDict(
+            {
+                f"{kind}_{language}": dict(
+                    path=f"{folder}/{split}/{kind}_{language}", language=language, weight=weight
+                )
+                for language, weight in weights.items()
+            }
+        )
+    config.data.update(
+        dict(
+            tokenizer=f"{folder}/tokenizer.model",
+            image_size=64,
+            num_queries=16,
+            seq_len=512,
+            virtual_shards=8,
+            num_workers=1,
         )
     )

@@ -1,0 +1,22 @@
+"""Stage 0: a decoder that starts from nothing reads text; the ViT and the adapter wait.
+
+The paper starts from Qwen-7B. A demo-sized decoder has no such ancestor, so it is pretrained here, through the same trainer,
+on text that describes the scenes it will later see. There is no released-size variant: start stage 1 from Qwen-7B instead.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, stage1
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    variant, options = common.parse_arg(arg)
+    if variant != "demo":
+        raise ValueError("configs/stage0.py has one variant, `demo,data=FOLDER`")
+    config = stage1.get_config(arg)
+    common.use_scenes(config, options["data"], "text")
+    config.data.image_slots = 0
+    config.data.global_rows = 8
+    config.optim.trainable = r"decoder/.*"
+    config.optim.update(dict(peak_lr=2e-3, warmup_steps=50, steps=600))
+    return config

@@ -1,0 +1,15 @@
+"""The order in which a source's records are read: another permutation every epoch, computed, never stored."""
+
+import hashlib
+
+from grain._src.python.experimental.index_shuffle.python.index_shuffle_module import index_shuffle
+
+
+def record_at(position: int, *, records: int, seed: int, name: str) -> int:
+    """Index of the record at a position of the source's endless order.
+
+    Positions [0, records) are the first epoch, [records, 2 records) the second, and so on; every epoch holds each record once.
+    """
+    epoch, place = divmod(position, records)
+    digest = hashlib.sha256(f"{seed}/{name}/{epoch}".encode()).digest()
+    return index_shuffle(place, records - 1, int.from_bytes(digest[:4], "big"), 4)

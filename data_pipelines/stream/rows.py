@@ -1,0 +1,77 @@
+"""Virtual shards as a Grain dataset of rows, round robin; every row carries its shard's state after it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+from data_pipelines.stream.config import StreamConfig
+from data_pipelines.stream.shard import VirtualShard
+from data_pipelines.stream.source import ShardedSource
+from qwenvl_jax.batch import Batch
+from qwenvl_jax.text.tokenizer import load_tokenizer
+
+
+class Row(NamedTuple):
+    fields: Batch  # without the batch dim
+    state: np.ndarray  # of the row's virtual shard, after this row
+
+
+class Rows(grain.IterDataset):
+    """Rows of some virtual shards: the first row of each, the second row of each, ..
+
+    A Grain worker w of W takes shards w, w + W, ..: read round robin, the workers' rows come in the same order as without workers.
+    """
+
+    def __init__(
+        self,
+        config: StreamConfig,
+        shards: Sequence[int],
+        sources: Sequence[ShardedSource],
+        states: np.ndarray | None,
+    ):
+        super().__init__()
+        self._config, self._shards = config, list(shards)
+        self._sources, self._states = list(sources), states
+
+    def set_slice(self, sl: slice, sequential_slice: bool = False) -> None:
+        """Keep a part of the shards (called by Grain in a worker)."""
+        assert not sequential_slice
+        self._shards = self._shards[sl]
+        self._states = None if self._states is None else self._states[sl]
+
+    def __iter__(self) -> "RowIterator":
+        tokenizer = load_tokenizer(self._config.tokenizer or None)
+        return RowIterator(
+            [
+                VirtualShard(
+                    self._config,
+                    shard,
+                    self._sources,
+                    tokenizer,
+                    None if self._states is None else self._states[place],
+                )
+                for place, shard in enumerate(self._shards)
+            ]
+        )
+
+
+class RowIterator(grain.DatasetIterator):
+    """Endless. Its own Grain state is only a turn: what matters travels in the rows."""
+
+    def __init__(self, shards: Sequence[VirtualShard]):
+        super().__init__()
+        self._shards, self._turn = shards, 0
+
+    def __next__(self) -> Row:
+        shard = self._shards[self._turn % len(self._shards)]
+        self._turn += 1
+        return Row(shard.row(), shard.state())
+
+    def get_state(self) -> dict:
+        return {"turn": self._turn}
+
+    def set_state(self, state: dict) -> None:
+        if state["turn"] != self._turn:
+            raise ValueError("restore a stream from the states of its rows, not from Grain's")

@@ -1,0 +1,65 @@
+"""From a serialised record to ids and pixels, or to the reason why not.
+
+Nothing raises from here: an exception inside a Grain pipeline would lose the batch and end the iterator for good.
+"""
+
+from typing import NamedTuple, get_args
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from data_pipelines.schema import unpack
+from data_pipelines.stream.config import StreamConfig
+from qwenvl_jax.batch import IGNORE
+from qwenvl_jax.image import decode as images
+from qwenvl_jax.text import prompts
+from qwenvl_jax.text.tokenizer import Tokenizer
+
+# Every reason to skip a record, in the order of the counters in a shard's state.
+REASONS = (
+    "unreadable_record",
+    "bad_record",
+    "no_prompt",
+    "too_long",
+    "too_many_images",
+    *(f"image_{reason}" for reason in get_args(images.Reason)),
+)
+
+
+class Sample(NamedTuple):
+    tokens: Int32[np.ndarray, " n"]
+    targets: Int32[np.ndarray, " n"]  # the next token, IGNORE where it is not supervised
+    images: tuple[UInt8[np.ndarray, "R R 3"], ...]
+
+
+def make_sample(data: bytes, config: StreamConfig, tokenizer: Tokenizer) -> Sample | str:
+    """A sample, or one of REASONS."""
+    try:
+        record = unpack(data)
+    except ValueError:
+        return "bad_record"
+    if len(record.images) > config.image_slots:
+        return "too_many_images"
+    try:
+        spans = prompts.task_spans(
+            record.task,
+            language=record.language,
+            num_images=len(record.images),
+            text=record.text,
+            question=record.question,
+            regions=record.regions,
+        )
+        tokens, supervised = prompts.encode_spans(
+            spans, tokenizer, num_queries=config.num_queries
+        )
+    except (ValueError, TypeError, IndexError, AttributeError):
+        return "no_prompt"  # fields that the record's task cannot be written with
+    if len(tokens) > config.seq_len:
+        return "too_long"
+    try:
+        pixels = tuple(images.decode(image, config.image_size) for image in record.images)
+    except images.ImageError as error:
+        return f"image_{error.reason}"
+    targets = np.full(len(tokens), IGNORE, np.int32)
+    targets[:-1] = np.where(supervised[1:], tokens[1:], IGNORE)
+    return Sample(tokens, targets, pixels)

@@ -1,0 +1,106 @@
+"""The stream of a host: global batch n is a function of (config, n) alone.
+
+Virtual shard s fills rows s x G/V .. (s + 1) x G/V of every global batch of G rows; a host owns V / hosts consecutive shards, so its
+rows are consecutive too. How many hosts, worker processes and prefetched rows there are changes nothing.
+"""
+
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+
+from data_pipelines.stream.config import StreamConfig
+from data_pipelines.stream.rows import Row, Rows
+from data_pipelines.stream.sample import REASONS
+from data_pipelines.stream.shard import split_state
+from data_pipelines.stream.source import ShardedSource
+from qwenvl_jax.batch import Batch
+
+
+class Stream:
+    """Endless iterator of this host's rows of the global batches.
+
+    Args:
+      state: (V, S) int64 of all hosts' shards as `state()` gave them, put together; None starts at the beginning.
+
+    Raises:
+      ValueError: a source that is missing or damaged, or settings or a state that do not fit together.
+    """
+
+    def __init__(
+        self,
+        config: StreamConfig,
+        *,
+        num_hosts: int = 1,
+        host: int = 0,
+        state: np.ndarray | None = None,
+    ):
+        V = config.virtual_shards
+        if V % num_hosts:
+            raise ValueError(f"config.data.virtual_shards={V} is not a multiple of {num_hosts} hosts")
+        self._config, self._local = config, V // num_hosts
+        if config.num_workers and self._local % config.num_workers:
+            raise ValueError(
+                f"config.data.num_workers={config.num_workers} does not divide the"
+                f" {self._local} virtual shards of a host"
+            )
+        if state is not None and len(state) != V:
+            raise ValueError(
+                f"the saved data state has {len(state)} virtual shards,"
+                f" config.data.virtual_shards={V}"
+            )
+        shards = range(host * self._local, (host + 1) * self._local)
+        states = None if state is None else np.asarray(state)[shards.start : shards.stop]
+        sources = [ShardedSource(source.path) for source in config.sources]
+        self._sizes = [len(source) for source in sources]
+        rows = Rows(config, shards, sources, states)
+        # Restores are refused here, before the workers start.
+        self._states = np.stack([shard.state() for shard in iter(rows)._shards])
+        if config.num_workers:
+            options = grain.MultiprocessingOptions(config.num_workers, config.prefetch)
+            rows = rows.mp_prefetch(options)
+        self._rows: Iterator[Row] = iter(rows)
+
+    def __iter__(self) -> "Stream":
+        return self
+
+    def __next__(self) -> Batch:
+        per_shard = self._config.global_rows // self._config.virtual_shards
+        grid = [[next(self._rows) for _ in range(self._local)] for _ in range(per_shard)]
+        self._states = np.stack([row.state for row in grid[-1]])
+        ordered = [grid[j][s].fields for s in range(self._local) for j in range(per_shard)]
+        return Batch(*(np.stack(field) for field in zip(*ordered, strict=True)))
+
+    def state(self) -> np.ndarray:
+        """(V / hosts, S) int64: where this host's shards stand after the last batch."""
+        return self._states
+
+    def metrics(self) -> dict[str, float]:
+        """Skipped records per reason (where there are any) and epochs per source, of this host's shards."""
+        parts = [split_state(state, self._config) for state in self._states]
+        skipped = np.sum([part[1] for part in parts], axis=0)
+        taken = np.sum([part[0] for part in parts], axis=0) * self._config.virtual_shards
+        metrics = {
+            f"skipped/{reason}": float(count)
+            for reason, count in zip(REASONS, skipped, strict=True)
+            if count
+        }
+        for source, count, size in zip(self._config.sources, taken, self._sizes, strict=True):
+            metrics[f"epochs/{source.name}"] = float(count / self._local / size)
+        return metrics
+
+    def close(self) -> None:
+        """End the worker processes."""
+        close = getattr(self._rows, "close", None)
+        if close is not None:
+            close()
+
+
+def eval_batches(
+    config: StreamConfig, *, num_batches: int, num_hosts: int = 1, host: int = 0
+) -> list[Batch]:
+    """This host's rows of the first batches of a stream: the same at every call."""
+    import dataclasses
+
+    stream = Stream(dataclasses.replace(config, num_workers=0), num_hosts=num_hosts, host=host)
+    return [next(stream) for _ in range(num_batches)]

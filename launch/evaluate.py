@@ -1,0 +1,186 @@
+"""Caption held-out scenes: `python launch/evaluate.py --workdir=runs/demo/stage1 --data=runs/demo/data`.
+
+Prints and saves, per language, the held-out loss and the share of object kinds named correctly, each beside the same figure with
+the pictures shuffled: a model that does not look at the picture scores the same on both.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+from ml_collections import ConfigDict
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_pipelines.schema import Record
+from data_pipelines.stream.source import read_records
+from data_pipelines.stream.stream import StreamConfig, eval_batches
+from launch.run import parse
+from qwenvl_jax import trees
+from qwenvl_jax.batch import Batch
+from qwenvl_jax.checkpoint.manager import load_parameters
+from qwenvl_jax.eval import kinds
+from qwenvl_jax.eval.sheet import Entry, draw_sheet
+from qwenvl_jax.image.decode import decode
+from qwenvl_jax.inference.generate import generate
+from qwenvl_jax.model.config import ModelConfig
+from qwenvl_jax.text import prompts
+from qwenvl_jax.text.tokenizer import Tokenizer, load_tokenizer
+from qwenvl_jax.train.config import TrainConfig
+from qwenvl_jax.train.report import Source, losses_by_group
+from qwenvl_jax.train.step import make_eval_step
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "A stage's work directory.")
+_DATA = flags.DEFINE_string("data", None, "The folder of the embedded data set.")
+_SCENES = flags.DEFINE_integer("scenes", 256, "Held-out scenes to caption in each language.")
+BATCH, NEW_TOKENS, SHOWN = 64, 40, 18
+
+
+class Captions(NamedTuple):
+    """One language's held-out scenes."""
+
+    records: list[Record]
+    images_NRR3: np.ndarray
+    texts: list[str]
+
+
+def caption(
+    model: ModelConfig, params: Any, tokenizer: Tokenizer, records: list[Record], language: str
+) -> Captions:
+    """Greedy captions of the records' pictures."""
+    spans = [span for span in prompts.caption("", language=language) if not span.supervised]
+    prompt, _ = prompts.encode_spans(spans, tokenizer, num_queries=model.adapter.num_queries)
+    images = np.stack([decode(record.images[0], model.vit.image_size) for record in records])
+    texts = []
+    for first in range(0, len(records), BATCH):
+        chunk = images[first : first + BATCH]
+        rows = np.concatenate([chunk, np.zeros((BATCH - len(chunk), *chunk.shape[1:]), np.uint8)])
+        tokens = generate(
+            model,
+            params,
+            np.tile(prompt, (BATCH, 1)),
+            np.full(BATCH, len(prompt), np.int32),
+            rows[:, None],
+            np.ones((BATCH, 1), bool),
+            max_new_tokens=NEW_TOKENS,
+            eos_id=tokenizer.specials.eos,
+        )
+        texts += [_text(row, tokenizer) for row in np.asarray(tokens)[: len(chunk)]]
+    return Captions(records, images, texts)
+
+
+def _text(tokens: np.ndarray, tokenizer: Tokenizer) -> str:
+    ends = np.flatnonzero(tokens == tokenizer.specials.eos)
+    return tokenizer.decode(tokens[: ends[0] if len(ends) else len(tokens)].tolist()).strip()
+
+
+def heldout_losses(
+    config: TrainConfig, stream: StreamConfig, params: Any, *, batches: int, shuffled: bool
+) -> dict[str, float]:
+    """Mean held-out loss per source and language; `shuffled` gives every caption another row's pictures."""
+    sources = [Source(source.name, source.language) for source in stream.sources]
+    step = jax.jit(make_eval_step(config.model, num_sources=len(sources), chunk=config.loss_chunk))
+    total: dict[str, Any] = {}
+    for batch in eval_batches(stream, num_batches=batches):
+        batch = _shuffle(batch) if shuffled else batch
+        sums = jax.device_get(step(params, {}, batch))
+        total = {name: total.get(name, 0.0) + np.asarray(sums[name], float) for name in sums}
+    return losses_by_group(total, sources, "loss")
+
+
+def _shuffle(batch: Batch) -> Batch:
+    """Move every picture of the batch to the next filled slot."""
+    images, filled = batch.images.copy(), batch.image_mask
+    images[filled] = np.roll(images[filled], 1, axis=0)
+    return batch._replace(images=images)
+
+
+def evaluate(workdir: str | Path, data: str | Path, *, scenes: int) -> dict[str, Any]:
+    """Score a stage's newest checkpoint; writes `evaluation.json` and `captions.png` into its work directory."""
+    workdir, data = Path(workdir), Path(data)
+    config, _, heldout = parse(ConfigDict(json.loads((workdir / "config.json").read_text())))
+    params = _parameters(workdir, config)
+    tokenizer = load_tokenizer(heldout.tokenizer)
+    results: dict[str, Any] = {"kinds_named": {}, "kinds_named_shuffled": {}, "kinds_correct": {}}
+    results["kinds_named_new_layout"] = {}
+    captions = {}
+    for language in ("en", "zh"):
+        records = read_records(data / "test" / f"scenes_{language}", limit=scenes)
+        captions[language] = done = caption(config.model, params, tokenizer, records, language)
+        truth = [record.meta["kinds"] for record in records]
+        vocabulary = sorted({name for names in truth for name in names})
+        scores = kinds.score(done.texts, truth, vocabulary, language)
+        # Every prompt is the same, so a shuffled picture yields the caption of the picture that came in its place.
+        moved = kinds.score(np.roll(done.texts, 1).tolist(), truth, vocabulary, language)
+        new = [i for i, record in enumerate(records) if record.meta["held_out"]]
+        fresh = kinds.score(
+            [done.texts[i] for i in new], [truth[i] for i in new], vocabulary, language
+        )
+        results["kinds_named"][language] = scores.named
+        results["kinds_correct"][language] = scores.correct
+        results["kinds_named_shuffled"][language] = moved.named
+        results["kinds_named_new_layout"][language] = fresh.named
+    for key, shuffled in (("loss", False), ("loss_shuffled", True)):
+        losses = heldout_losses(config, heldout, params, batches=8, shuffled=shuffled)
+        results[key] = {language: losses.get(f"loss/{language}") for language in ("en", "zh")}
+    (workdir / "evaluation.json").write_text(json.dumps(results, indent=1))
+    _sheet(captions).save(workdir / "captions.png")
+    return results
+
+
+def _parameters(workdir: Path, config: TrainConfig) -> trees.Tree:
+    from qwenvl_jax.model import qwenvl
+
+    shapes = jax.eval_shape(lambda key: qwenvl.init(config.model, key), jax.random.key(0))
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return load_parameters(workdir, shapes, jax.tree.map(lambda _: here, shapes))
+
+
+def _sheet(captions: dict[str, Captions]):
+    entries = [
+        Entry(
+            captions["en"].images_NRR3[i],
+            [
+                line
+                for language in ("en", "zh")
+                for line in (
+                    (captions[language].records[i].text, "gray"),
+                    (captions[language].texts[i], "black"),
+                )
+            ],
+        )
+        for i in range(min(SHOWN, len(captions["en"].texts)))
+    ]
+    return draw_sheet(entries, font_path())
+
+
+def font_path() -> str:
+    """The Noto Sans CJK font of the package `cvttf-notosanscjk-regular`."""
+    from importlib.metadata import distribution
+
+    files = distribution("cvttf-notosanscjk-regular").files
+    return str(next(f.locate() for f in files if f.name.endswith(".otf")))
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as a Markdown table, a row per figure."""
+    lines = ["| figure | English | Chinese |", "|---|---|---|"]
+    for name, values in results.items():
+        if isinstance(values, dict) and {"en", "zh"} <= values.keys():
+            cells = " | ".join("-" if values[k] is None else f"{values[k]:.3f}" for k in ("en", "zh"))
+            lines.append(f"| {name} | {cells} |")
+    return "\n".join(lines)
+
+
+def main(_) -> None:
+    logging.set_verbosity(logging.INFO)
+    print(table(evaluate(_WORKDIR.value, _DATA.value, scenes=_SCENES.value)))
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["workdir", "data"])
+    app.run(main)

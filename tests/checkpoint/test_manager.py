@@ -1,0 +1,164 @@
+"""Checkpoints: what comes back is what was saved, or an error that says where the damage is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qwenvl_jax import trees
+from qwenvl_jax.checkpoint.fingerprint import fingerprint
+from qwenvl_jax.checkpoint.manager import CheckpointConfig, Checkpoints, load_parameters
+from qwenvl_jax.parallel import rules
+from qwenvl_jax.parallel.mesh import MeshConfig
+from qwenvl_jax.train import optim, trainer
+from qwenvl_jax.train import state as state_lib
+from qwenvl_jax.train.config import TrainConfig
+from tests.batches import packed_batch, shapes_of, toy_model
+from tests.train.test_step import optim_config
+
+DATA = np.arange(12, dtype=np.int64).reshape(4, 3)
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    config = TrainConfig(
+        seed=0,
+        model=toy_model(dtype="bfloat16"),
+        optim=optim_config(),
+        mesh=MeshConfig(2, 2, 2),
+        loss_chunk=16,
+    )
+    batch = packed_batch(np.random.default_rng(0))
+    return config, trainer.prepare(config, shapes_of(batch), num_sources=2)
+
+
+@pytest.fixture
+def saved(prepared, tmp_path):
+    """A work directory with steps 1 and 2."""
+    config, parts = prepared
+    state, frozen = trainer.start(config, parts)
+    checkpoints = Checkpoints(tmp_path, CheckpointConfig(every=1, keep=3), {"seed": 0})
+    with jax.set_mesh(parts.mesh):
+        for step in (1, 2):
+            batch = packed_batch(np.random.default_rng(step))
+            batch = trainer.put(batch, rules.batch_sharding(parts.mesh))
+            state, _ = parts.train_step(state, frozen, batch)
+            checkpoints.save(
+                step, params=state.params, opt_state=state.opt_state, frozen=frozen, data=DATA + step
+            )
+    checkpoints.close()
+    return tmp_path, jax.device_get(state), jax.device_get(frozen)
+
+
+def restore(parts, folder):
+    shapes, frozen_shapes = parts.shapes
+    shardings, frozen_shardings = parts.shardings
+    checkpoints = Checkpoints(folder, CheckpointConfig(every=1, keep=3), {})
+    try:
+        return checkpoints.restore(
+            params=shapes.params,
+            opt_state=shapes.opt_state,
+            frozen=frozen_shapes,
+            shardings=(shardings.params, shardings.opt_state, frozen_shardings),
+        )
+    finally:
+        checkpoints.close()
+
+
+def assert_same(got, want):
+    got, want = trees.flatten(got), trees.flatten(want)
+    assert got.keys() == want.keys()
+    for path in want:
+        np.testing.assert_array_equal(np.asarray(got[path]), np.asarray(want[path]), err_msg=path)
+
+
+def test_restores_every_bit_into_its_shards(prepared, saved):
+    """Donated buffers, lost moments or a replicated restore would show here."""
+    folder, state, frozen = saved
+    back = restore(prepared[1], folder)
+    assert back.step == 2
+    assert_same(back.params, state.params)
+    assert_same(back.opt_state, state.opt_state)
+    assert_same(back.frozen, frozen)
+    np.testing.assert_array_equal(back.data, DATA + 2)
+    same = jax.tree.map(lambda x, s: x.sharding == s, back.params, prepared[1].shardings[0].params)
+    assert all(jax.tree.leaves(same))
+
+
+def test_frozen_weights_are_written_once(saved):
+    """15 GB of decoder in every step's folder would fill a disk in an hour."""
+    folder, _, frozen = saved
+    assert len(list((folder / "frozen").iterdir())) == 1
+    size = sum(f.stat().st_size for f in (folder / "checkpoints" / "2").rglob("*") if f.is_file())
+    assert size > 0
+    names = [str(p) for p in (folder / "checkpoints").rglob("*")]
+    assert not any("decoder" in name for name in names)
+
+
+@pytest.mark.parametrize("part", ["checkpoints/2/params", "checkpoints/2/optimizer", "frozen"])
+def test_a_flipped_bit_is_noticed(prepared, saved, part):
+    """Orbax restores damaged content silently; the content hash must not."""
+    folder, _, _ = saved
+    victim = max((folder / part).rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 16
+    victim.write_bytes(bytes(content))
+    with pytest.raises(Exception, match=r"damaged|crc|checksum|decod|corrupt|[Ii]nvalid|zstd"):
+        restore(prepared[1], folder)
+
+
+def test_another_shape_is_refused_with_its_path(prepared, saved):
+    """Restoring into another query count must name the parameter, not fail inside a kernel."""
+    config, _ = prepared
+    other = toy_model(
+        dtype="bfloat16", adapter=type(config.model.adapter)(num_queries=9, heads=4)
+    )
+    changed = TrainConfig(
+        seed=0, model=other, optim=optim_config(), mesh=MeshConfig(2, 2, 2), loss_chunk=16
+    )
+    tx = optim.make_optimizer(changed.optim, other.vit.layers)
+    shapes = jax.eval_shape(lambda s: state_lib.initialize(other, changed.optim, tx, s), 0)
+    mesh = prepared[1].mesh
+    shardings = state_lib.shardings(mesh, tx, *shapes)
+    parts = prepared[1]._replace(shapes=shapes, shardings=shardings)
+    with pytest.raises(ValueError, match=r"mis-shaped adapter/query: expected \(9, 32\), got \(4, 32\)"):
+        restore(parts, saved[0])
+
+
+def test_an_unfinished_save_is_cleared_away(prepared, saved):
+    """A killed save leaves a folder that nothing else removes; it must not be taken for a step."""
+    leftover = saved[0] / "checkpoints" / "3.orbax-checkpoint-tmp-7"
+    leftover.mkdir()
+    assert restore(prepared[1], saved[0]).step == 2
+    assert not leftover.exists()
+
+
+def test_a_later_stage_takes_all_parameters(prepared, saved):
+    """Stage 2 starts from stage 1: trained and frozen parameters together, each bit the same."""
+    folder, state, frozen = saved
+    parts = prepared[1]
+    shapes = trees.merge(parts.shapes[0].params, parts.shapes[1])
+    where = trees.merge(parts.shardings[0].params, parts.shardings[1])
+    params = load_parameters(folder, shapes, where)
+    assert_same(params, trees.merge(state.params, frozen))
+
+
+def test_no_checkpoint_is_said_so(prepared, tmp_path):
+    parts = prepared[1]
+    with pytest.raises(ValueError, match="config.init.checkpoint: no checkpoint"):
+        load_parameters(tmp_path, parts.shapes[1], parts.shardings[1])
+
+
+def test_fingerprint_sees_every_bit_and_no_layout():
+    """Damage anywhere changes it; sharding does not."""
+    rng = np.random.default_rng(0)
+    tree = {"a": rng.standard_normal((8, 33)).astype(np.float32), "b": jnp.ones(7, jnp.bfloat16)}
+    before = fingerprint(tree)
+    for bit in (0, 13, 31):
+        words = tree["a"].copy().view(np.uint32)
+        words[5, 7] ^= np.uint32(1 << bit)
+        assert fingerprint(tree | {"a": words.view(np.float32)}) != before
+    assert fingerprint(tree | {"a": tree["a"][::-1].copy()}) != before
+    mesh = jax.make_mesh((8,), ("x",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    assert fingerprint(tree | {"a": jax.device_put(tree["a"], sharding)}) == before
