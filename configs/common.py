@@ -1,6 +1,7 @@
 """What the stages share: the model's sizes and the embedded scenes as a data set.
 
-A config is plain data; `launch/run.py` turns it into checked dataclasses. Every field can be set on the command line:
+A config is plain data; `launch/run.py` turns it into checked dataclasses. Every field can be set on
+the command line:
 `--config.optim.steps=100`.
 """
 
@@ -60,7 +61,7 @@ def small_model(*, vocab_size: int, image_pad_id: int) -> ConfigDict:
                 width=128,
                 layers=4,
                 heads=4,
-                mlp_width=512,
+                mlp_width=256,
                 position_grid=8,
             ),
             adapter=dict(num_queries=16, heads=4),
@@ -70,11 +71,12 @@ def small_model(*, vocab_size: int, image_pad_id: int) -> ConfigDict:
                 layers=3,
                 heads=4,
                 mlp_width=384,
-                train_length=512,
+                train_length=256,
                 image_pad_id=image_pad_id,
             ),
             dtype="float32",
             remat="none",
+            scan_layers=False,
         )
     )
 
@@ -82,9 +84,7 @@ def small_model(*, vocab_size: int, image_pad_id: int) -> ConfigDict:
 def use_scenes(config: ConfigDict, folder: str, kind: str) -> None:
     """Point a stage at the embedded scenes (`kind`: `scenes` or `text`) and at the small model."""
     about = json.loads((Path(folder) / "tokenizer.json").read_text())
-    config.model = small_model(
-        vocab_size=about["padded_vocab_size"], image_pad_id=about["imgpad"]
-    )
+    config.model = small_model(vocab_size=about["padded_vocab_size"], image_pad_id=about["imgpad"])
     for part, split in ((config.data, "train"), (config.heldout, "validation")):
         weights = dict(en=0.773, zh=0.227)
         part.sources = ConfigDict(
@@ -100,7 +100,7 @@ def use_scenes(config: ConfigDict, folder: str, kind: str) -> None:
             tokenizer=f"{folder}/tokenizer.model",
             image_size=64,
             num_queries=16,
-            seq_len=512,
+            seq_len=256,
             virtual_shards=8,
             num_workers=1,
         )

@@ -1,7 +1,9 @@
 """Stage 0: a decoder that starts from nothing reads text; the ViT and the adapter wait.
 
-The paper starts from Qwen-7B. A demo-sized decoder has no such ancestor, so it is pretrained here, through the same trainer,
-on text that describes the scenes it will later see. There is no released-size variant: start stage 1 from Qwen-7B instead.
+The paper starts from Qwen-7B. A demo-sized decoder has no such ancestor, so it is pretrained here,
+through the same trainer,
+on text that describes the scenes it will later see. There is no released-size variant: start stage
+1 from Qwen-7B instead.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +18,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config = stage1.get_config(arg)
     common.use_scenes(config, options["data"], "text")
     config.data.image_slots = 0
-    config.data.global_rows = 8
+    config.data.global_rows = 16
     config.optim.trainable = r"decoder/.*"
-    config.optim.update(dict(peak_lr=2e-3, warmup_steps=50, steps=600))
+    config.optim.update(dict(peak_lr=2e-3, warmup_steps=50, steps=260))
     return config

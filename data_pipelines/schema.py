@@ -1,7 +1,9 @@
 """The record on disk: what `build` writes into ArrayRecord shards and `stream` reads.
 
-One record is one training sample, serialised with msgpack (no code can hide in it). Text is plain: no
-markup, no special tokens, no prompt; boxes are fractions of the picture. Prompts and quantisation belong to
+One record is one training sample, serialised with msgpack (no code can hide in it). Text is plain:
+no
+markup, no special tokens, no prompt; boxes are fractions of the picture. Prompts and quantisation
+belong to
 the stream, so that a change of wording never rewrites a data set.
 """
 
@@ -15,7 +17,9 @@ Task = Literal[
 Language = Literal["en", "zh"]
 SCHEMA_VERSION = 1
 
-Box = tuple[float, float, float, float]  # x0, y0, x1, y1; x over width, y over height, all in [0, 1]
+Box = tuple[
+    float, float, float, float
+]  # x0, y0, x1, y1; x over width, y over height, all in [0, 1]
 Quad = tuple[float, ...]  # eight numbers: top-left, top-right, bottom-right, bottom-left
 
 
@@ -36,7 +40,8 @@ class Turn(NamedTuple):
 class Record(NamedTuple):
     """One sample. Which fields a task reads:
 
-    caption text · vqa question, text (the answer) · grounding text, regions with spans · referring regions ->
+    caption text · vqa question, text (the answer) · grounding text, regions with spans · referring
+    regions ->
     boxes · grounded_caption regions -> text · ocr regions with quads · text text · chat turns
     """
 

@@ -1,6 +1,8 @@
-"""Caption held-out scenes: `python launch/evaluate.py --workdir=runs/demo/stage1 --data=runs/demo/data`.
+"""Caption held-out scenes: `python launch/evaluate.py --workdir=runs/demo/stage1
+--data=runs/demo/data`.
 
-Prints and saves, per language, the held-out loss and the share of object kinds named correctly, each beside the same figure with
+Prints and saves, per language, the held-out loss and the share of object kinds named correctly,
+each beside the same figure with
 the pictures shuffled: a model that does not look at the picture scores the same on both.
 """
 
@@ -65,7 +67,6 @@ def caption(
             np.tile(prompt, (BATCH, 1)),
             np.full(BATCH, len(prompt), np.int32),
             rows[:, None],
-            np.ones((BATCH, 1), bool),
             max_new_tokens=NEW_TOKENS,
             eos_id=tokenizer.specials.eos,
         )
@@ -81,7 +82,9 @@ def _text(tokens: np.ndarray, tokenizer: Tokenizer) -> str:
 def heldout_losses(
     config: TrainConfig, stream: StreamConfig, params: Any, *, batches: int, shuffled: bool
 ) -> dict[str, float]:
-    """Mean held-out loss per source and language; `shuffled` gives every caption another row's pictures."""
+    """Mean held-out loss per source and language; `shuffled` gives every caption another row's
+    pictures.
+    """
     sources = [Source(source.name, source.language) for source in stream.sources]
     step = jax.jit(make_eval_step(config.model, num_sources=len(sources), chunk=config.loss_chunk))
     total: dict[str, Any] = {}
@@ -100,7 +103,9 @@ def _shuffle(batch: Batch) -> Batch:
 
 
 def evaluate(workdir: str | Path, data: str | Path, *, scenes: int) -> dict[str, Any]:
-    """Score a stage's newest checkpoint; writes `evaluation.json` and `captions.png` into its work directory."""
+    """Score a stage's newest checkpoint; writes `evaluation.json` and `captions.png` into its work
+    directory.
+    """
     workdir, data = Path(workdir), Path(data)
     config, _, heldout = parse(ConfigDict(json.loads((workdir / "config.json").read_text())))
     params = _parameters(workdir, config)
@@ -114,7 +119,8 @@ def evaluate(workdir: str | Path, data: str | Path, *, scenes: int) -> dict[str,
         truth = [record.meta["kinds"] for record in records]
         vocabulary = sorted({name for names in truth for name in names})
         scores = kinds.score(done.texts, truth, vocabulary, language)
-        # Every prompt is the same, so a shuffled picture yields the caption of the picture that came in its place.
+        # Every prompt is the same, so a shuffled picture yields the caption of the picture that
+        # came in its place.
         moved = kinds.score(np.roll(done.texts, 1).tolist(), truth, vocabulary, language)
         new = [i for i, record in enumerate(records) if record.meta["held_out"]]
         fresh = kinds.score(
@@ -171,7 +177,9 @@ def table(results: dict[str, Any]) -> str:
     lines = ["| figure | English | Chinese |", "|---|---|---|"]
     for name, values in results.items():
         if isinstance(values, dict) and {"en", "zh"} <= values.keys():
-            cells = " | ".join("-" if values[k] is None else f"{values[k]:.3f}" for k in ("en", "zh"))
+            cells = " | ".join(
+                "-" if values[k] is None else f"{values[k]:.3f}" for k in ("en", "zh")
+            )
             lines.append(f"| {name} | {cells} |")
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 """Train a stage: `python launch/run.py --config=configs/stage1.py --workdir=runs/stage1`.
 
-The config file may take a variant after a colon (`configs/stage1.py:demo`), and any field can be set on the command line
+The config file may take a variant after a colon (`configs/stage1.py:demo`), and any field can be
+set on the command line
 (`--config.optim.steps=100`). A work directory that holds a checkpoint is resumed.
 """
 
@@ -21,7 +22,9 @@ from qwenvl_jax.train.config import TrainConfig
 from qwenvl_jax.train.report import Source
 from qwenvl_jax.train.state import TrainState
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of configs/, `:variant` after it.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", help_string="A file of configs/, `:variant` after it."
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and plots go.")
 _MULTIHOST = flags.DEFINE_bool("multihost", False, "One process of a job over several hosts.")
 
@@ -30,12 +33,15 @@ def parse(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
     """A config page -> (trainer, training stream, held-out stream), all checked against each other.
 
     Raises:
-      ValueError: names the key that is unknown, missing, of the wrong type, or disagrees with another.
+      ValueError: names the key that is unknown, missing, of the wrong type, or disagrees with
+      another.
     """
     values = config.to_dict()
     data, heldout = values.pop("data"), values.pop("heldout")
     training = settings.build(TrainConfig, values, "config")
-    stream = settings.build(StreamConfig, data | {"sources": _named(data["sources"])}, "config.data")
+    stream = settings.build(
+        StreamConfig, data | {"sources": _named(data["sources"])}, "config.data"
+    )
     other = data | {k: v for k, v in heldout.items() if k != "batches"}
     other["sources"] = _named(heldout["sources"])
     if list(heldout["sources"]) != list(data["sources"]):

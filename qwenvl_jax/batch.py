@@ -1,13 +1,15 @@
 """Batch: the one type that data, model and trainer agree on.
 
-A row is T positions that hold several samples, each image of a sample standing as Q `<imgpad>` tokens:
+A row is T positions that hold several samples, each image of a sample standing as Q `<imgpad>`
+tokens:
 
     tokens     <img> pad pad </img> a  cat <eos> | <img> pad pad </img> two dogs <eos> |  0   0
     targets     -     -   -     a  cat <eos> -   |   -    -   -    two  dogs <eos> -   |  -   -
     segments    1     1   1     1   1    1   1   |   2    2   2     2    2     2   2   |  0   0
     positions   0     1   2     3   4    5   6   |   0    1   2     3    4     5   6   |  0   0
 
-The k-th `<imgpad>` of a row takes query k % Q of the image in slot k // Q: nothing else ties images to text.
+The k-th `<imgpad>` of a row takes query k % Q of the image in slot k // Q: nothing else ties images
+to text.
 Letters: B rows, T positions, I image slots of a row, R image side in pixels.
 """
 
@@ -21,7 +23,9 @@ IGNORE = -100  # a target that carries no loss
 
 class Batch(NamedTuple):
     tokens: Int32[np.ndarray, "B T"]  # input ids
-    targets: Int32[np.ndarray, "B T"]  # the NEXT token of the same sample, IGNORE where unsupervised
+    targets: Int32[
+        np.ndarray, "B T"
+    ]  # the NEXT token of the same sample, IGNORE where unsupervised
     segments: Int32[np.ndarray, "B T"]  # 1, 2, .. by sample of the row; 0 is padding
     positions: Int32[np.ndarray, "B T"]  # restart at 0 with every sample
     sources: Int32[np.ndarray, "B T"]  # index into config.data.sources (metrics only)

@@ -1,4 +1,6 @@
-"""From a config (ml_collections or plain dict) to frozen dataclasses, with errors that name the config key."""
+"""From a config (ml_collections or plain dict) to frozen dataclasses, with errors that name the
+config key.
+"""
 
 import dataclasses
 import types
@@ -18,7 +20,8 @@ def build(cls: type[T], values: Mapping[str, Any], key: str) -> T:
       key: how the user calls this mapping, for example `config.optim`.
 
     Raises:
-      ValueError: an unknown or missing key, or a value of the wrong type; the message names the key.
+      ValueError: an unknown or missing key, or a value of the wrong type; the message names the
+      key.
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)

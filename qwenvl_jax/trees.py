@@ -1,6 +1,7 @@
 """Parameter trees as plain nested dicts, and the paths that name their leaves.
 
-A path is the keys joined by `/`: `decoder/blocks/attn/qkv/kernel`. One regex over paths serves sharding, freezing,
+A path is the keys joined by `/`: `decoder/blocks/attn/qkv/kernel`. One regex over paths serves
+sharding, freezing,
 decay masks and learning-rate groups.
 """
 

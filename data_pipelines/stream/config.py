@@ -19,7 +19,9 @@ class SourceConfig:
 
     def __post_init__(self):
         if self.weight <= 0:
-            raise ValueError(f"config.data.sources.{self.name}.weight={self.weight} must be positive")
+            raise ValueError(
+                f"config.data.sources.{self.name}.weight={self.weight} must be positive"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""The order in which a source's records are read: another permutation every epoch, computed, never stored."""
+"""The order in which a source's records are read: another permutation every epoch, computed, never
+stored.
+"""
 
 import hashlib
 
@@ -8,7 +10,8 @@ from grain._src.python.experimental.index_shuffle.python.index_shuffle_module im
 def record_at(position: int, *, records: int, seed: int, name: str) -> int:
     """Index of the record at a position of the source's endless order.
 
-    Positions [0, records) are the first epoch, [records, 2 records) the second, and so on; every epoch holds each record once.
+    Positions [0, records) are the first epoch, [records, 2 records) the second, and so on; every
+    epoch holds each record once.
     """
     epoch, place = divmod(position, records)
     digest = hashlib.sha256(f"{seed}/{name}/{epoch}".encode()).digest()

@@ -1,7 +1,9 @@
 """Which of the waiting samples fill the next row.
 
-The oldest one always goes, so that nothing waits for ever; of the rest the subset that leaves the fewest positions empty, found
-exactly: bit n of `reach[c]` says that some subset with c images has n positions. One Python integer shift per sample and image
+The oldest one always goes, so that nothing waits for ever; of the rest the subset that leaves the
+fewest positions empty, found
+exactly: bit n of `reach[c]` says that some subset with c images has n positions. One Python integer
+shift per sample and image
 count does a whole row of the table at once.
 """
 
@@ -32,7 +34,8 @@ def pack(
     used = -used
     chosen = []
     for index in range(len(lengths) - 1, 0, -1):
-        # Taken only if the total cannot be reached without it: of equal rows the one with older samples wins.
+        # Taken only if the total cannot be reached without it: of equal rows the one with older
+        # samples wins.
         if not history[index - 1][used] >> total & 1:
             chosen.append(index)
             total, used = total - lengths[index], used - image_counts[index]

@@ -1,4 +1,6 @@
-"""Virtual shards as a Grain dataset of rows, round robin; every row carries its shard's state after it."""
+"""Virtual shards as a Grain dataset of rows, round robin; every row carries its shard's state after
+it.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,7 +23,8 @@ class Row(NamedTuple):
 class Rows(grain.IterDataset):
     """Rows of some virtual shards: the first row of each, the second row of each, ..
 
-    A Grain worker w of W takes shards w, w + W, ..: read round robin, the workers' rows come in the same order as without workers.
+    A Grain worker w of W takes shards w, w + W, ..: read round robin, the workers' rows come in the
+    same order as without workers.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """From a serialised record to ids and pixels, or to the reason why not.
 
-Nothing raises from here: an exception inside a Grain pipeline would lose the batch and end the iterator for good.
+Nothing raises from here: an exception inside a Grain pipeline would lose the batch and end the
+iterator for good.
 """
 
 from typing import NamedTuple, get_args
@@ -49,9 +50,7 @@ def make_sample(data: bytes, config: StreamConfig, tokenizer: Tokenizer) -> Samp
             question=record.question,
             regions=record.regions,
         )
-        tokens, supervised = prompts.encode_spans(
-            spans, tokenizer, num_queries=config.num_queries
-        )
+        tokens, supervised = prompts.encode_spans(spans, tokenizer, num_queries=config.num_queries)
     except (ValueError, TypeError, IndexError, AttributeError):
         return "no_prompt"  # fields that the record's task cannot be written with
     if len(tokens) > config.seq_len:

@@ -2,9 +2,11 @@
 
 Its state is one vector of int64, so that a row can carry it:
 
-    [fingerprint | taken of each source | skipped for each reason | samples emitted | waiting (source, position) x look_ahead]
+    [fingerprint | taken of each source | skipped for each reason | samples emitted |
+     waiting (source, position) x look_ahead]
 
-Positions count this shard's own reads of a source; the shard's p-th read is position p x V + v of the source's endless order.
+Positions count this shard's own reads of a source; the shard's p-th read is position p x V + v of
+the source's endless order.
 Waiting samples are saved as positions, and read and decoded again on restore.
 """
 
@@ -64,8 +66,8 @@ class VirtualShard:
         taken, skipped, emitted, waiting = split_state(state, self._config)
         if state[0] != self._fingerprint:
             raise ValueError(
-                "the saved data state belongs to another stream: config.data.virtual_shards, look_ahead, seed,"
-                " the names of the sources or their numbers of records have changed"
+                "the saved data state belongs to another stream: config.data.virtual_shards,"
+                " look_ahead, seed, the sources or their numbers of records have changed"
             )
         self._taken, self._emitted = taken.tolist(), int(emitted)
         self._skipped = dict(zip(REASONS, skipped.tolist(), strict=True))
@@ -131,9 +133,7 @@ def split_state(state: np.ndarray, config: StreamConfig):
             f"the saved data state has {len(state)} numbers a shard, this config's has {expected}:"
             " config.data.sources or config.data.look_ahead have changed"
         )
-    taken, skipped, emitted, waiting = np.split(
-        state[1:], np.cumsum([sources, reasons, 1])
-    )
+    taken, skipped, emitted, waiting = np.split(state[1:], np.cumsum([sources, reasons, 1]))
     return taken, skipped, emitted[0], waiting.reshape(-1, 2)
 
 

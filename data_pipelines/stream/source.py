@@ -12,7 +12,8 @@ class ShardedSource:
     """Serialised records of one source, by index. Pickles as its list of files.
 
     Raises:
-      ValueError: no finished source in the folder, no records, or a shard that is missing or not of the size that the
+      ValueError: no finished source in the folder, no records, or a shard that is missing or not of
+      the size that the
         manifest gives; the message names the file.
     """
 
@@ -35,7 +36,8 @@ class ShardedSource:
         self._records = ArrayRecordDataSource([str(path) for path in paths])
         if len(self._records) != manifest["records"]:
             raise ValueError(
-                f"source {folder}: {len(self._records)} records, its manifest says {manifest['records']}"
+                f"source {folder}: {len(self._records)} records,"
+                f" its manifest says {manifest['records']}"
             )
 
     def __len__(self) -> int:

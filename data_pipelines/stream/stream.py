@@ -1,7 +1,9 @@
 """The stream of a host: global batch n is a function of (config, n) alone.
 
-Virtual shard s fills rows s x G/V .. (s + 1) x G/V of every global batch of G rows; a host owns V / hosts consecutive shards, so its
-rows are consecutive too. How many hosts, worker processes and prefetched rows there are changes nothing.
+Virtual shard s fills rows s x G/V .. (s + 1) x G/V of every global batch of G rows; a host owns V /
+hosts consecutive shards, so its
+rows are consecutive too. How many hosts, worker processes and prefetched rows there are changes
+nothing.
 """
 
 from collections.abc import Iterator
@@ -21,10 +23,12 @@ class Stream:
     """Endless iterator of this host's rows of the global batches.
 
     Args:
-      state: (V, S) int64 of all hosts' shards as `state()` gave them, put together; None starts at the beginning.
+      state: (V, S) int64 of all hosts' shards as `state()` gave them, put together; None starts at
+      the beginning.
 
     Raises:
-      ValueError: a source that is missing or damaged, or settings or a state that do not fit together.
+      ValueError: a source that is missing or damaged, or settings or a state that do not fit
+      together.
     """
 
     def __init__(
@@ -37,7 +41,9 @@ class Stream:
     ):
         V = config.virtual_shards
         if V % num_hosts:
-            raise ValueError(f"config.data.virtual_shards={V} is not a multiple of {num_hosts} hosts")
+            raise ValueError(
+                f"config.data.virtual_shards={V} is not a multiple of {num_hosts} hosts"
+            )
         self._config, self._local = config, V // num_hosts
         if config.num_workers and self._local % config.num_workers:
             raise ValueError(
@@ -76,7 +82,9 @@ class Stream:
         return self._states
 
     def metrics(self) -> dict[str, float]:
-        """Skipped records per reason (where there are any) and epochs per source, of this host's shards."""
+        """Skipped records per reason (where there are any) and epochs per source, of this host's
+        shards.
+        """
         parts = [split_state(state, self._config) for state in self._states]
         skipped = np.sum([part[1] for part in parts], axis=0)
         taken = np.sum([part[0] for part in parts], axis=0) * self._config.virtual_shards

@@ -1,7 +1,9 @@
 """A content hash of a tree of arrays that does not depend on how they are sharded.
 
-Each leaf is reduced on its devices to two 32-bit integers (sums of its words, mixed with their position, modulo 2^32: exact in
-any order), then the handful of numbers is hashed with names, shapes and dtypes. A flipped bit, which Orbax restores without a
+Each leaf is reduced on its devices to two 32-bit integers (sums of its words, mixed with their
+position, modulo 2^32: exact in
+any order), then the handful of numbers is hashed with names, shapes and dtypes. A flipped bit,
+which Orbax restores without a
 word, changes the hash.
 """
 
@@ -17,7 +19,9 @@ _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
 def _mix(x: jax.Array) -> jax.Array:
-    """A bijection on 32-bit words in which every bit depends on every other (Steele and Vigna's constants)."""
+    """A bijection on 32-bit words in which every bit depends on every other (Steele and Vigna's
+    constants).
+    """
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)

@@ -2,10 +2,13 @@
 
     workdir/checkpoints/120/params       the trainable parameters
                             optimizer    moments and counts
-                            meta         step, data iterator, config, and the content hashes of all that belongs to it
-    workdir/frozen/6f0c../               the frozen parameters, once for all steps, named by their content hash
+                            meta         step, data iterator, config, and the content hashes of all
+                            that belongs to it
+    workdir/frozen/6f0c../               the frozen parameters, once for all steps, named by their
+    content hash
 
-Saving is asynchronous. Orbax restores a flipped bit without a word, so restore compares content hashes.
+Saving is asynchronous. Orbax restores a flipped bit without a word, so restore compares content
+hashes.
 """
 
 import dataclasses
@@ -149,13 +152,16 @@ class Checkpoints:
           shardings: their shardings, in the same order.
 
         Raises:
-          ValueError: a parameter is missing, unexpected or of another shape, or the content does not have the hash that was
+          ValueError: a parameter is missing, unexpected or of another shape, or the content does
+          not have the hash that was
             written down when it was saved.
         """
         step = self.latest_step()
         assert step is not None
         where = self._root / "checkpoints" / str(step)
-        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[
+            "meta"
+        ]
         _check_shapes(where / "params", params)
         flat_opt = _by_path(opt_state)
         restored = self._manager.restore(
@@ -182,9 +188,7 @@ class Checkpoints:
         self._manager.close()
 
 
-def load_parameters(
-    workdir: str | Path, shapes: trees.Tree, shardings: trees.Tree
-) -> trees.Tree:
+def load_parameters(workdir: str | Path, shapes: trees.Tree, shardings: trees.Tree) -> trees.Tree:
     """All parameters of another run's newest step, trained and frozen ones together.
 
     Each comes in the dtype it was saved in.

@@ -16,7 +16,7 @@ class Entry(NamedTuple):
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Break text to lines of at most `width` pixels: at spaces where there are any, else anywhere."""
+    """Lines of at most `width` pixels, broken at spaces where there are any."""
     lines, line = [], ""
     for piece in text.replace(" ", " \0").split("\0") if " " in text else list(text):
         if line and font.getlength(line + piece) > width:
@@ -34,7 +34,11 @@ def draw_sheet(entries: Sequence[Entry], font_path: str) -> Image.Image:
     """
     font = ImageFont.truetype(font_path, 14)
     wrapped = [
-        [(line, colour) for text, colour in entry.lines for line in wrap(text, font, CELL - SIDE - 30)]
+        [
+            (line, colour)
+            for text, colour in entry.lines
+            for line in wrap(text, font, CELL - SIDE - 30)
+        ]
         for entry in entries
     ]
     height = max([SIDE] + [LINE * len(lines) for lines in wrapped]) + 20

@@ -1,7 +1,9 @@
 """The position-aware adapter: learned queries read the patches in one cross-attention layer.
 
-    q = ln_q(query) + 2-D positions                      k = ln_kv(kv_proj(patches)) + the same, resampled to the patches' grid
-    out = proj(ln_post(attention(q, k, v)))               v = ln_kv(kv_proj(patches))
+q = ln_q(query) + 2-D positions
+v = ln_kv(kv_proj(patches))
+k = v + the same positions, resampled to the patches' grid
+out = proj(ln_post(attention(q, k, v)))
 """
 
 import math

@@ -15,12 +15,12 @@ def attention(
     *,
     visibility: Visibility | None = None,
 ) -> Float[Array, "B T N H"]:
-    """softmax(q k^T / sqrt(H)) v, scores and probabilities in float32; `visibility` None lets every query see every key."""
+    """softmax(q k^T / sqrt(H)) v, scores and probabilities in float32; `visibility` None lets every
+    query see every key.
+    """
     q_BTNH = constrain(q_BTNH, "batch", None, "heads", None)
     k_BSNH = constrain(k_BSNH, "batch", None, "heads", None)
-    scores_BNTS = jnp.einsum(
-        "btnh,bsnh->bnts", q_BTNH, k_BSNH, preferred_element_type=jnp.float32
-    )
+    scores_BNTS = jnp.einsum("btnh,bsnh->bnts", q_BTNH, k_BSNH, preferred_element_type=jnp.float32)
     scores_BNTS = scores_BNTS * q_BTNH.shape[-1] ** -0.5
     if visibility is not None:
         # A finite floor: a row that sees nothing (a free cache slot) stays free of NaN.

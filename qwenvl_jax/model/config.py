@@ -59,8 +59,8 @@ class AdapterConfig:
         if math.isqrt(self.num_queries) ** 2 != self.num_queries:
             near = [n**2 for n in (math.isqrt(self.num_queries), math.isqrt(self.num_queries) + 1)]
             raise ValueError(
-                f"config.model.adapter.num_queries={self.num_queries} is no square (its positions are a"
-                f" square grid); nearest squares: {near}"
+                f"config.model.adapter.num_queries={self.num_queries} is no square (its positions are"
+                f" a square grid); nearest squares: {near}"
             )
 
     @property
@@ -86,9 +86,7 @@ class DecoderConfig:
         _positive(self, "decoder")
         _divides("decoder", "width", self.width, "heads", self.heads)
         if self.head_width % 2:
-            raise ValueError(
-                f"config.model.decoder: head width {self.head_width} must be even (rotary embedding)"
-            )
+            raise ValueError(f"config.model.decoder: head width {self.head_width} must be even")
         if self.image_pad_id >= self.vocab_size:
             raise ValueError(
                 f"config.model.decoder.image_pad_id={self.image_pad_id} is outside"
@@ -112,7 +110,9 @@ class ModelConfig:
     scan_layers: bool = True  # False: unrolled, faster to run and slower to compile
 
     def __post_init__(self):
-        _divides("adapter", "width (the decoder's)", self.decoder.width, "heads", self.adapter.heads)
+        _divides(
+            "adapter", "width (the decoder's)", self.decoder.width, "heads", self.adapter.heads
+        )
         if self.decoder.width % 4:
             raise ValueError(
                 f"config.model.decoder.width={self.decoder.width} must divide by 4 (2-D positions)"
@@ -136,7 +136,7 @@ class ModelConfig:
     def tiny(cls, image_size: int = 112) -> "ModelConfig":
         """The sizes of the reference numbers under tests/reference."""
         return cls(
-            VitConfig(image_size, 14, 64, 3, 4, 314, 16),
+            VitConfig(image_size, 14, 64, 3, 4, 315, 16),
             AdapterConfig(16, 2),
             DecoderConfig(320, 256, 2, 4, 256, 64, 259),
             dtype="float32",

@@ -119,7 +119,9 @@ class Decoder(nn.Module):
         cache: Cache | None = None,
         slot: Int32[Array, ""] | int = 0,
     ):
-        """Blocks and last norm: (hidden_BTD, cache, hidden before every block as (L, B, T, D) or None)."""
+        """Blocks and last norm: (hidden_BTD, cache, hidden before every block as (L, B, T, D) or
+        None).
+        """
         decoder = self.config.decoder
         cos, sin = rope.angles(
             visibility.q_positions_BT, decoder.head_width, decoder.rope_base, alpha_B

@@ -36,9 +36,7 @@ class GatedMlp(nn.Module):
     def __call__(self, x_BTD: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         def dense(features, std, name):
             init = nn.initializers.normal(std)
-            return nn.Dense(
-                features, use_bias=False, dtype=self.dtype, kernel_init=init, name=name
-            )
+            return nn.Dense(features, use_bias=False, dtype=self.dtype, kernel_init=init, name=name)
 
         gate_BTF = dense(self.mlp_width, 0.02, "gate")(x_BTD)
         up_BTF = dense(self.mlp_width, 0.02, "up")(x_BTD)

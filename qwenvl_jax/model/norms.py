@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 
 class LayerNorm(nn.Module):
-    """`(x - mean) / sqrt(var + eps) * scale + bias` over the last dim, all in float32, cast back."""
+    """`(x - mean) / sqrt(var + eps) * scale + bias` over the last dim, in float32, cast back."""
 
     eps: float
 

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 def sincos_2d(grid: int, width: int) -> Float[np.ndarray, "P D"]:
     """Positions on a `grid` x `grid` square, row-major, float32.
 
-    The first half of the width encodes the column, the second the row; each half is [sin | cos] with
+    The first half of the width encodes the column, the second the row; each half is [sin | cos]
+    with
     omega_i = 10000^(-i / (width / 4)).
     """
     omega = 10000.0 ** (-np.arange(width // 4, dtype=np.float64) / (width / 4))
@@ -24,9 +25,10 @@ def sincos_2d(grid: int, width: int) -> Float[np.ndarray, "P D"]:
 
 @functools.lru_cache
 def bicubic_matrix(source: int, target: int) -> Float[np.ndarray, "target source"]:
-    """One dim of PyTorch's `interpolate(mode="bicubic", align_corners=False, antialias=False)` as a matrix.
+    """One dim of PyTorch's bicubic `interpolate` (no aligned corners, no antialiasing), as a matrix.
 
-    Keys kernel with a = -0.75, edges clamped; `jax.image.resize` has a = -0.5 and antialiases, so it does not match.
+    Keys kernel with a = -0.75, edges clamped; `jax.image.resize` has a = -0.5 and
+    antialiases, so it does not match.
     """
     a, matrix = -0.75, np.zeros((target, source))
     for out in range(target):
@@ -43,7 +45,9 @@ def bicubic_matrix(source: int, target: int) -> Float[np.ndarray, "target source
 
 
 def resample(table_PD: Float[Array, "P D"], grid: int) -> Float[Array, "G D"]:
-    """A square position table resampled to `grid` x `grid`, in float32; the identity where the sizes agree."""
+    """A square position table resampled to `grid` x `grid`, in float32; the identity where the
+    sizes agree.
+    """
     source = math.isqrt(table_PD.shape[0])
     if source == grid:
         return table_PD

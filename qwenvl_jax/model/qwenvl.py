@@ -120,7 +120,9 @@ def decode(
     cache: Cache | None = None,
     slot: Int32[Array, ""] | int = 0,
 ) -> tuple[Float[Array, "B T D"], Cache | None]:
-    """The decoder over embedded input, with or without a cache: (hidden after the last norm, the cache)."""
+    """The decoder over embedded input, with or without a cache: (hidden after the last norm, the
+    cache).
+    """
     hidden_BTD, cache, _ = QwenVL(config).apply(
         {"params": params},
         x_BTD,

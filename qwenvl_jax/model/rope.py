@@ -31,7 +31,9 @@ def rotate(x_BTNH: Float[Array, "B T N H"], cos, sin) -> Float[Array, "B T N H"]
 
 
 def log_n(positions_BT: Int32[Array, "B T"], train_length: int) -> Float[Array, "B T 1 1"]:
-    """Factor on the query at 0-based position i: log_train_length(i + 1) beyond the training length, else 1."""
+    """Factor on the query at 0-based position i: log_train_length(i + 1) beyond the training
+    length, else 1.
+    """
     count = positions_BT.astype(jnp.float32) + 1.0
     scale = jnp.where(count > train_length, jnp.log(count) / jnp.log(float(train_length)), 1.0)
     return scale[:, :, None, None]

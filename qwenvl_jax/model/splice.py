@@ -1,8 +1,8 @@
 """Image features into their places in the text: a gather within each row.
 
-    tokens   <img> pad pad </img> a <img> pad pad </img> b        Q = 2
-    rank       -    0   1    -    -   -    2   3    -    -        the how-manieth <imgpad> of the row
-    takes           slot 0                 slot 1                  rank // Q, query rank % Q
+tokens   <img> pad pad </img> a <img> pad pad </img> b        Q = 2
+rank       -    0   1    -    -   -    2   3    -    -        the how-manieth <imgpad> of the row
+takes           slot 0                 slot 1                  rank // Q, query rank % Q
 """
 
 import jax.numpy as jnp
@@ -17,7 +17,8 @@ def splice(
 ) -> Float[Array, "B T D"]:
     """Replace the embedding of every `<imgpad>` by its image feature.
 
-    A row with more pads than its slots hold keeps the embedding in the surplus (the stream never builds one).
+    A row with more pads than its slots hold keeps the embedding in the surplus (the stream never
+    builds one).
     """
     B, images, queries, D = features_BIQD.shape
     is_pad_BT = tokens_BT == image_pad_id

@@ -12,10 +12,13 @@ POLICIES = {
 }
 
 
-def stack(block: type[nn.Module], *, layers: int, remat: str, scan: bool, **fields: Any) -> nn.Module:
+def stack(
+    block: type[nn.Module], *, layers: int, remat: str, scan: bool, **fields: Any
+) -> nn.Module:
     """`layers` copies of a block as one module whose parameters have a leading layer axis.
 
-    The block is called as `block(carry, per_layer, shared) -> (carry, output)`; `per_layer` and `output` have the leading layer
+    The block is called as `block(carry, per_layer, shared) -> (carry, output)`; `per_layer` and
+    `output` have the leading layer
     axis outside. `scan=False` unrolls the loop over the same stacked parameters.
     """
     if remat != "none":

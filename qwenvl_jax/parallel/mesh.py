@@ -45,7 +45,9 @@ class MeshConfig:
 
 
 def make_mesh(config: MeshConfig, devices=None) -> Mesh:
-    """Build the mesh with axes of type Auto (the default Explicit would change every operation's typing)."""
+    """Build the mesh with axes of type Auto (the default Explicit would change every operation's
+    typing).
+    """
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh(
         config.sizes(len(devices)), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices

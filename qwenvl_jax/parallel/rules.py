@@ -1,6 +1,6 @@
 """Where every parameter lives: path -> logical axes -> mesh axes, one table each.
 
-    decoder/blocks/mlp/up/kernel   (L, D, F)   ->   (None, embed, mlp)   ->   (None, fsdp, tensor)
+decoder/blocks/mlp/up/kernel   (L, D, F)   ->   (None, embed, mlp)   ->   (None, fsdp, tensor)
 """
 
 import difflib
@@ -10,7 +10,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from qwenvl_jax import trees
 
-# Which mesh axis splits a logical axis. Two logical axes of one parameter must not share a mesh axis.
+# Which mesh axis splits a logical axis. Two logical axes of one parameter must not share a mesh
+# axis.
 MESH_AXES = {"embed": "fsdp", "heads": "tensor", "mlp": "tensor", "vocab": "tensor", None: None}
 
 NORM = r"(ln_\w+)/(scale|bias)"
@@ -56,7 +57,8 @@ def parameter_shardings(mesh: Mesh, shapes: trees.Tree) -> trees.Tree:
     """NamedShardings for a tree of parameters (arrays or ShapeDtypeStructs).
 
     Raises:
-      ValueError: a dim does not divide by its mesh axis; names path, dim, axis and the nearest axis sizes that work.
+      ValueError: a dim does not divide by its mesh axis; names path, dim, axis and the nearest axis
+      sizes that work.
     """
 
     def place(path: str, leaf) -> NamedSharding:
@@ -68,8 +70,8 @@ def parameter_shardings(mesh: Mesh, shapes: trees.Tree) -> trees.Tree:
                 fits = [n for n in range(1, size + 1) if size % n == 0]
                 near = sorted(fits, key=lambda n: abs(n - mesh.shape[axis]))[:3]
                 raise ValueError(
-                    f"config.mesh.{axis}={mesh.shape[axis]} does not divide dim {dim} (size {size}) of"
-                    f" {path} {tuple(leaf.shape)}; nearest sizes that do: {sorted(near)}"
+                    f"config.mesh.{axis}={mesh.shape[axis]} does not divide dim {dim} (size {size})"
+                    f" of {path} {tuple(leaf.shape)}; nearest sizes that do: {sorted(near)}"
                 )
         return NamedSharding(mesh, spec)
 

@@ -58,7 +58,6 @@ def ideal_step_flops(
     decoder = 3 if "decoder" in trained else 2 if trained else 1
     vision = 3 if trained & {"vit", "adapter"} else 1
     head = 2 * labelled * model.decoder.width * model.decoder.vocab_size
-    return (
-        vision * images * image_flops(model)
-        + decoder * (tokens * token_flops(model, context) + head)
+    return vision * images * image_flops(model) + decoder * (
+        tokens * token_flops(model, context) + head
     )

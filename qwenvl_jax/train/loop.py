@@ -1,6 +1,7 @@
 """The loop: evaluate, save, next batch, step, log; always in this order.
 
-Metrics of step n - 1 are fetched after step n was dispatched, so that the devices never wait for the log.
+Metrics of step n - 1 are fetched after step n was dispatched, so that the devices never wait for
+the log.
 """
 
 from collections.abc import Callable
@@ -44,7 +45,8 @@ def train(
 
     Args:
       train_step: compiled; donates the state.
-      evaluate, save: called with the number of steps done; they decide themselves whether it is time.
+      evaluate, save: called with the number of steps done; they decide themselves whether it is
+      time.
       log: called with a step's index and its metrics, still on the devices.
       timer: a context manager over the named part of the loop (`data`, `eval`, `save`, `log`).
     """
@@ -66,4 +68,3 @@ def train(
     evaluate(steps, state)
     save(steps, state, data.state())
     return state
-

@@ -1,8 +1,10 @@
 """Cross-entropy over labelled tokens, chunk by chunk: the full logits never exist.
 
-    hidden_BTD --chunk c of T--> logits_BcV (float32) -> logsumexp - logit[target] -> token losses_Bc
+    hidden_BTD --chunk c of T--> logits_BcV (float32) -> logsumexp - logit[target] -> token
+    losses_Bc
 
-Each chunk is recomputed in the backward pass, so that the temporary is one chunk of logits and its gradient.
+Each chunk is recomputed in the backward pass, so that the temporary is one chunk of logits and its
+gradient.
 """
 
 import jax

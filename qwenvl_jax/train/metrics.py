@@ -1,4 +1,6 @@
-"""A run's numbers: JSONL for programs, TensorBoard for people, a progress line for the one who waits."""
+"""A run's numbers: JSONL for programs, TensorBoard for people, a progress line for the one who
+waits.
+"""
 
 import json
 import sys
@@ -26,7 +28,8 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
 class MetricWriter:
     """Appends to `metrics.jsonl` and TensorBoard, flushed at every write.
 
-    A run that resumes at step `first` drops what was logged from there on, so that its log equals that of a run that was never
+    A run that resumes at step `first` drops what was logged from there on, so that its log equals
+    that of a run that was never
     interrupted.
     """
 
@@ -73,7 +76,9 @@ class Progress:
             self._last = now
             rate = (done - self._initial) / (now - self._start)
             left = (self._total - done) / rate if rate else 0.0
-            print(f"step {done}/{self._total}, {left:.0f} s left: {text}", file=sys.stderr, flush=True)
+            print(
+                f"step {done}/{self._total}, {left:.0f} s left: {text}", file=sys.stderr, flush=True
+            )
 
     def close(self) -> None:
         self._bar.close()

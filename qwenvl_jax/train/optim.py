@@ -8,7 +8,8 @@ The update of a leaf, in order (each line one optax transform):
     u   <- u * factor                       only vit/*, a vector along the stacked layers
     p   <- p - schedule(step) * u
 
-Frozen leaves never enter: gradients, moments and norms are built from the trainable part of the tree alone.
+Frozen leaves never enter: gradients, moments and norms are built from the trainable part of the
+tree alone.
 """
 
 import dataclasses
@@ -36,7 +37,8 @@ class OptimConfig:
     b2: float = 0.98
     eps: float = 1e-6
     weight_decay: float = 0.05
-    # The paper does not say what is not decayed: norms, biases and tables of positions or queries here.
+    # The paper does not say what is not decayed: norms, biases and tables of positions or queries
+    # here.
     no_decay: str = r".*/(scale|bias)|vit/positions|adapter/query"
     clip_norm: float = 1.0
     vit_layer_decay: float = 1.0  # 1: every ViT layer has the same rate
@@ -73,9 +75,11 @@ def schedule(config: OptimConfig) -> optax.Schedule:
 
 
 def vit_layer_factors(path: str, shape: tuple[int, ...], decay: float, layers: int) -> np.ndarray:
-    """Factor on the learning rate of one leaf: decay^(layers - i) for ViT block i, decay^(layers + 1) below the blocks.
+    """Factor on the learning rate of one leaf: decay^(layers - i) for ViT block i, decay^(layers +
+    1) below the blocks.
 
-    The adapter and the decoder stand above the last block and have factor 1. (The paper gives only the decay 0.95; that the
+    The adapter and the decoder stand above the last block and have factor 1. (The paper gives only
+    the decay 0.95; that the
     patch embedding counts as a layer of its own, as in BEiT, is our choice.)
     """
     if path.startswith("vit/blocks/"):
@@ -95,7 +99,9 @@ def _scale_vit_layers(decay: float, layers: int) -> optax.GradientTransformation
 
 
 def make_optimizer(config: OptimConfig, vit_layers: int) -> optax.GradientTransformation:
-    """The transform for the trainable part of the parameters; its state holds nothing of the frozen part."""
+    """The transform for the trainable part of the parameters; its state holds nothing of the frozen
+    part.
+    """
 
     def decayed(params):
         return trees.map_with_path(lambda path, _: not re.fullmatch(config.no_decay, path), params)
@@ -121,9 +127,7 @@ def split(config: OptimConfig, params: trees.Tree) -> tuple[dict, dict]:
     trainable, frozen = trees.partition(params, config.is_trainable)
     if not trainable:
         hint = rules.unmatched_hint(config.trainable, list(trees.flatten(params)))
-        raise ValueError(
-            f"config.optim.trainable={config.trainable!r} matches no parameter{hint}"
-        )
+        raise ValueError(f"config.optim.trainable={config.trainable!r} matches no parameter{hint}")
     return trainable, frozen
 
 

@@ -12,7 +12,9 @@ from qwenvl_jax.train.metrics import read_metrics
 
 
 def plot_losses(metrics: str | Path, out: str | Path) -> None:
-    """Training losses (smoothed, the raw ones faint) and held-out losses against the step, a colour per source or language."""
+    """Training losses (smoothed, the raw ones faint) and held-out losses against the step, a colour
+    per source or language.
+    """
     lines = read_metrics(metrics)
     names = sorted({n for line in lines for n in line if n.split("/")[0] in ("loss", "heldout")})
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")

@@ -1,4 +1,6 @@
-"""What a run says about itself: memory before step 0, a line of metrics a step, held-out losses, curves at the end."""
+"""What a run says about itself: memory before step 0, a line of metrics a step, held-out losses,
+curves at the end.
+"""
 
 import json
 import time
@@ -26,7 +28,9 @@ class Source(NamedTuple):
 
 
 def losses_by_group(sums: dict[str, np.ndarray], sources: list[Source], prefix: str) -> dict:
-    """Mean loss in nats a labelled token: overall, per source and per language; groups without tokens are left out."""
+    """Mean loss in nats a labelled token: overall, per source and per language; groups without
+    tokens are left out.
+    """
     total, count = np.asarray(sums["loss_sum"], float), np.asarray(sums["labelled"], float)
     groups = {prefix: np.ones(len(sources), bool)}
     for language in sorted({source.language for source in sources}):
@@ -68,7 +72,7 @@ class Report:
             (self._workdir / "memory.json").write_text(json.dumps(kinds))
 
     def begin(self, first: int, stream: Any, timer: Timer) -> None:
-        """Open the logs at step `first`; what an interrupted run logged from there on is dropped."""
+        """Open the logs at step `first`; what was logged from there on is dropped."""
         self._stream, self._timer, self._clock = stream, timer, time.perf_counter()
         if self._main:
             self._writer = MetricWriter(self._workdir, first)
@@ -87,7 +91,10 @@ class Report:
         vit_rate = scalars["lr"] * self._config.optim.vit_layer_decay ** (
             self._config.model.vit.layers + 1
         )
-        scalars |= losses | {"loss": scalars["loss"], "padding": 1 - scalars["tokens"] / self._positions}
+        scalars |= losses | {
+            "loss": scalars["loss"],
+            "padding": 1 - scalars["tokens"] / self._positions,
+        }
         scalars["lr/vit_first"] = vit_rate
         speed = {
             "seconds": seconds,
@@ -111,7 +118,11 @@ class Report:
 
     def _trained(self) -> set[str]:
         pattern = self._config.optim
-        probes = {"vit": "vit/patch/kernel", "adapter": "adapter/query", "decoder": "decoder/embedding"}
+        probes = {
+            "vit": "vit/patch/kernel",
+            "adapter": "adapter/query",
+            "decoder": "decoder/embedding",
+        }
         return {tower for tower, path in probes.items() if pattern.is_trainable(path)}
 
     def evaluation(self, step: int, sums: list[dict[str, np.ndarray]]) -> None:

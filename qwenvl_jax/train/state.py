@@ -1,6 +1,7 @@
 """TrainState: what a step reads and writes, born directly in its shards.
 
-The frozen rest of the parameters is not part of it: it is stored in the compute dtype, has no moments, is never
+The frozen rest of the parameters is not part of it: it is stored in the compute dtype, has no
+moments, is never
 donated and never written again.
 """
 
@@ -28,7 +29,8 @@ class TrainState(NamedTuple):
 def initialize(
     model: ModelConfig, config: OptimConfig, tx: optax.GradientTransformation, seed: jax.Array
 ) -> tuple[TrainState, trees.Tree]:
-    """A random start: (state, frozen parameters). Traceable: under jit every array is made in its shard.
+    """A random start: (state, frozen parameters). Traceable: under jit every array is made in its
+    shard.
 
     Args:
       seed: int32 scalar.
@@ -41,7 +43,9 @@ def initialize(
 def with_params(
     trainable: trees.Tree, frozen: trees.Tree, tx: optax.GradientTransformation, model: ModelConfig
 ) -> tuple[TrainState, trees.Tree]:
-    """A start at step 0 from given parameters: master copies in float32, the frozen part in the compute dtype."""
+    """A start at step 0 from given parameters: master copies in float32, the frozen part in the
+    compute dtype.
+    """
     trainable = jax.tree.map(lambda x: x.astype(jnp.float32), trainable)
     frozen = jax.tree.map(lambda x: x.astype(model.dtype), frozen)
     return TrainState(jnp.zeros((), jnp.int32), trainable, tx.init(trainable)), frozen

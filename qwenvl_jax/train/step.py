@@ -41,7 +41,8 @@ def by_source(losses_BT: jax.Array, batch: Batch, num_sources: int) -> Metrics:
 def microbatches(batch: Batch, count: int) -> Batch:
     """(B, ..) -> (count, B / count, ..): microbatch m takes rows m, m + count, ..
 
-    Strided, because a device holds consecutive rows: every device then has its share of each microbatch.
+    Strided, because a device holds consecutive rows: every device then has its share of each
+    microbatch.
     """
 
     def split(x):
@@ -61,7 +62,8 @@ def make_train_step(
 ) -> Callable[[TrainState, trees.Tree, Batch], tuple[TrainState, Metrics]]:
     """The step function, to be jitted with `state` donated.
 
-    The loss is the mean over the labelled tokens of the whole batch, so a microbatch adds its SUM divided by the batch's
+    The loss is the mean over the labelled tokens of the whole batch, so a microbatch adds its SUM
+    divided by the batch's
     count: accumulation equals the large batch, whatever is labelled where.
     """
     rates = optim.schedule(config)

@@ -1,6 +1,7 @@
 """From a TrainConfig and a stream of batches to a trained, checkpointed work directory.
 
-`prepare` compiles the step for a mesh before any weight exists; `run` is what a work directory lives through: start or resume,
+`prepare` compiles the step for a mesh before any weight exists; `run` is what a work directory
+lives through: start or resume,
 then the loop.
 """
 
@@ -82,8 +83,9 @@ def _check_rows(rows: int, config: TrainConfig, mesh: Mesh) -> None:
     if micro % ways:
         near = [n * ways * config.optim.accumulation for n in (micro // ways, micro // ways + 1)]
         raise ValueError(
-            f"config.data.global_rows={rows} in {config.optim.accumulation} microbatches of {micro} rows does"
-            f" not divide over data x fsdp = {ways} devices; nearest that do: {[n for n in near if n]}"
+            f"config.data.global_rows={rows} in {config.optim.accumulation} microbatches of"
+            f" {micro} rows does not divide over data x fsdp = {ways} devices; nearest that do:"
+            f" {[n for n in near if n]}"
         )
 
 
@@ -111,7 +113,7 @@ def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
 
 
 def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tree]:
-    """Step 0: random weights, or those of `config.init.checkpoint`, made directly in their shards."""
+    """Step 0: random weights or those of `config.init.checkpoint`, directly in their shards."""
     with jax.set_mesh(prepared.mesh):
         if not config.init.checkpoint:
             make = jax.jit(
@@ -166,7 +168,8 @@ def run(
       run_config: the whole config as plain data, to be kept beside the weights.
       batch_shapes: ShapeDtypeStructs of the global batch.
       sources: what the numbers in `Batch.sources` mean.
-      open_stream: from an iterator state (None: the beginning) to the stream of this host's batches.
+      open_stream: from an iterator state (None: the beginning) to the stream of this host's
+      batches.
       eval_batches: the held-out batches of this host, the same at each call.
 
     Returns:

@@ -44,7 +44,11 @@ def saved(prepared, tmp_path):
             batch = trainer.put(batch, rules.batch_sharding(parts.mesh))
             state, _ = parts.train_step(state, frozen, batch)
             checkpoints.save(
-                step, params=state.params, opt_state=state.opt_state, frozen=frozen, data=DATA + step
+                step,
+                params=state.params,
+                opt_state=state.opt_state,
+                frozen=frozen,
+                data=DATA + step,
             )
     checkpoints.close()
     return tmp_path, jax.device_get(state), jax.device_get(frozen)
@@ -110,9 +114,7 @@ def test_a_flipped_bit_is_noticed(prepared, saved, part):
 def test_another_shape_is_refused_with_its_path(prepared, saved):
     """Restoring into another query count must name the parameter, not fail inside a kernel."""
     config, _ = prepared
-    other = toy_model(
-        dtype="bfloat16", adapter=type(config.model.adapter)(num_queries=9, heads=4)
-    )
+    other = toy_model(dtype="bfloat16", adapter=type(config.model.adapter)(num_queries=9, heads=4))
     changed = TrainConfig(
         seed=0, model=other, optim=optim_config(), mesh=MeshConfig(2, 2, 2), loss_chunk=16
     )
@@ -121,7 +123,9 @@ def test_another_shape_is_refused_with_its_path(prepared, saved):
     mesh = prepared[1].mesh
     shardings = state_lib.shardings(mesh, tx, *shapes)
     parts = prepared[1]._replace(shapes=shapes, shardings=shardings)
-    with pytest.raises(ValueError, match=r"mis-shaped adapter/query: expected \(9, 32\), got \(4, 32\)"):
+    with pytest.raises(
+        ValueError, match=r"mis-shaped adapter/query: expected \(9, 32\), got \(4, 32\)"
+    ):
         restore(parts, saved[0])
 
 

@@ -33,7 +33,9 @@ def test_values_and_gradients_equal_full_logits(inputs, chunk):
 
     ours = token_losses(hidden, head, targets, chunk=chunk)
     np.testing.assert_allclose(ours, reference(hidden, head), rtol=1e-5, atol=1e-6)
-    got = jax.grad(lambda h, w: token_losses(h, w, targets, chunk=chunk).sum(), (0, 1))(hidden, head)
+    got = jax.grad(lambda h, w: token_losses(h, w, targets, chunk=chunk).sum(), (0, 1))(
+        hidden, head
+    )
     want = jax.grad(lambda h, w: reference(h, w).sum(), (0, 1))(hidden, head)
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

@@ -23,7 +23,9 @@ def test_schedule_is_linear_then_cosine_to_the_floor():
 
 
 def test_one_update_by_hand():
-    """Order and grouping: clip, Adam, decay by mask, layer factor, rate; a swap of two of them changes the numbers."""
+    """Order and grouping: clip, Adam, decay by mask, layer factor, rate; a swap of two of them
+    changes the numbers.
+    """
     rng = np.random.default_rng(1)
     flat = {
         "vit/patch/kernel": rng.standard_normal((2, 2, 3, 4)),
@@ -32,7 +34,9 @@ def test_one_update_by_hand():
         "decoder/head/kernel": rng.standard_normal((4, 6)),
     }
     flat = {path: value.astype(np.float32) for path, value in flat.items()}
-    grads = {path: rng.standard_normal(value.shape).astype(np.float32) for path, value in flat.items()}
+    grads = {
+        path: rng.standard_normal(value.shape).astype(np.float32) for path, value in flat.items()
+    }
     cfg = config(warmup_steps=0, vit_layer_decay=0.5, clip_norm=0.1)
     tx = optim.make_optimizer(cfg, 3)
     params = trees.unflatten(flat)

@@ -1,4 +1,6 @@
-"""The sharding guard: 8 host devices, every layout gives one answer, and nothing is silently replicated."""
+"""The sharding guard: 8 host devices, every layout gives one answer, and nothing is silently
+replicated.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +69,11 @@ def test_parameters_and_moments_are_where_the_table_says():
         "decoder/head/kernel": P("fsdp", "tensor"),
         "decoder/ln_f/scale": P(None),
     }
-    moments = [x for x in jax.tree.leaves(state.opt_state, is_leaf=lambda x: hasattr(x, "mu")) if hasattr(x, "mu")]
+    moments = [
+        x
+        for x in jax.tree.leaves(state.opt_state, is_leaf=lambda x: hasattr(x, "mu"))
+        if hasattr(x, "mu")
+    ]
     for path, spec in expected.items():
         assert params[path].sharding.spec == spec, path
         for tree in (moments[0].mu, moments[0].nu):
@@ -102,7 +108,7 @@ def test_constraints_survive_lowering():
 
 
 def test_one_compile_in_three_steps():
-    """A weak type or a changed sharding after the first step would compile again: minutes on a pod."""
+    """A weak type or a changed sharding after the first step would compile again."""
     config, prepared = prepare((1, 4, 2))
     evaluate, (state, frozen) = prepared.eval_step, trainer.start(config, prepared)
     with jax.set_mesh(prepared.mesh):

@@ -45,7 +45,9 @@ def test_frozen_keeps_its_bits_and_everything_else_moves():
 
 
 def test_accumulation_equals_the_large_batch():
-    """Microbatches hold different numbers of labelled tokens: a mean of means would give another gradient."""
+    """Microbatches hold different numbers of labelled tokens: a mean of means would give another
+    gradient.
+    """
     batch = packed_batch(np.random.default_rng(0))
     results = []
     for accumulation in (1, 2, 8):
@@ -56,8 +58,10 @@ def test_accumulation_equals_the_large_batch():
         np.testing.assert_allclose(metrics["loss"], results[0][1]["loss"], rtol=1e-6)
         np.testing.assert_allclose(metrics["loss_sum"], results[0][1]["loss_sum"], rtol=1e-5)
         for path, leaf in results[0][0].items():
-            scale = np.abs(leaf).max() + 1e-12
-            np.testing.assert_allclose(leaves[path] / scale, leaf / scale, atol=2e-5, err_msg=path)
+            # The key bias has no gradient (softmax ignores it): what is left there is rounding,
+            # hence the floor.
+            scale = max(np.abs(leaf).max(), 1e-6)
+            np.testing.assert_allclose(leaves[path] / scale, leaf / scale, atol=1e-4, err_msg=path)
 
 
 def test_losses_are_attributed_to_their_source():
@@ -76,7 +80,8 @@ def decoder_weight_gradients(trainable: str) -> int:
     state, frozen, train = make(optim_config(trainable=trainable), toy_model(scan_layers=True))
     batch = packed_batch(np.random.default_rng(0))
     text = train.lower(state, frozen, batch).as_text()
-    # Of decoder weights only: gate and up (32, 48), down (48, 32), qkv (32, 96 as 3,4,8), head (32, 64).
+    # Of decoder weights only: gate and up (32, 48), down (48, 32), qkv (32, 96 as 3,4,8), head (32,
+    # 64).
     shapes = ("32x48", "48x32", "32x3x4x8", "3x4x8x32", "32x64", "64x32", "4x8x32", "32x4x8")
     results = re.findall(r"stablehlo\.dot_general.*-> tensor<([\dx]+)xf32>", text)
     assert results, "no matmul was found: the text format changed"
@@ -84,7 +89,9 @@ def decoder_weight_gradients(trainable: str) -> int:
 
 
 def test_frozen_decoder_has_no_weight_gradient():
-    """Gradients of frozen weights are a third of the decoder's work: they must not be in the program."""
+    """Gradients of frozen weights are a third of the decoder's work: they must not be in the
+    program.
+    """
     assert decoder_weight_gradients(".*") >= 5
     assert decoder_weight_gradients(STAGE1) <= decoder_weight_gradients(".*") - 5
 

@@ -1,0 +1,26 @@
+# Each target makes its own virtual environment from nothing but Python >= 3.11.
+PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$p && break; done)
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/done
+	JAX_PLATFORMS=cpu $(BIN)/python launch/demo.py --workdir=runs/demo
+
+test: lint
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest
+
+lint: .venv/done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.venv/done: requirements.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,73 @@
+"""Imports go one way; a shortcut against the direction would tangle model, data and trainer for
+good.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# What a package may import of ours, beside itself. `settings`, `trees` and `batch` are the ground
+# floor.
+GROUND = {"qwenvl_jax.trees", "qwenvl_jax.batch", "qwenvl_jax.settings"}
+ALLOWED = {
+    "qwenvl_jax.trees": set(),
+    "qwenvl_jax.batch": set(),
+    "qwenvl_jax.settings": set(),
+    "qwenvl_jax.parallel": GROUND,
+    "qwenvl_jax.model": GROUND | {"qwenvl_jax.parallel"},
+    "qwenvl_jax.text": {"qwenvl_jax.batch"},
+    "qwenvl_jax.image": {"qwenvl_jax.batch"},
+    "qwenvl_jax.checkpoint": GROUND | {"qwenvl_jax.parallel", "qwenvl_jax.model"},
+}
+ALLOWED["qwenvl_jax.inference"] = ALLOWED["qwenvl_jax.checkpoint"] | {"qwenvl_jax.checkpoint"}
+ALLOWED["qwenvl_jax.eval"] = ALLOWED["qwenvl_jax.inference"] | {"qwenvl_jax.inference"}
+ALLOWED["qwenvl_jax.train"] = ALLOWED["qwenvl_jax.eval"]
+FILES = sorted([*ROOT.glob("qwenvl_jax/**/*.py"), *ROOT.glob("data_pipelines/**/*.py")])
+
+
+def imports(path: Path) -> set[str]:
+    """Every module a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative imports hide where things come from"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def package(module: str) -> str:
+    """`qwenvl_jax.model.vit` -> `qwenvl_jax.model`."""
+    return ".".join(module.split(".")[:2])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_direction(path):
+    here = package(str(path.relative_to(ROOT).with_suffix("")).replace("/", "."))
+    for module in imports(path):
+        top = module.split(".")[0]
+        assert top not in ("launch", "configs", "tests"), f"{path} imports {module}"
+        if here.startswith("qwenvl_jax"):
+            assert top != "data_pipelines", f"{path} imports {module}"
+            if top == "qwenvl_jax" and here in ALLOWED and package(module) != here:
+                known = package(module) in ALLOWED[here] | {"qwenvl_jax"}
+                assert known, f"{path} imports {module}"
+        if top == "flax":
+            assert here == "qwenvl_jax.model", f"{path} imports flax; only model/ does"
+        assert top not in ("tensorflow", "torch", "pickle"), f"{path} imports {module}"
+
+
+def test_offline_jobs_need_no_jax():
+    """Filtering runs on machines without it."""
+    for path in FILES:
+        if "data_pipelines/build" in str(path):
+            assert not any(module.split(".")[0] == "jax" for module in imports(path)), path
+
+
+def test_no_file_is_long():
+    """One idea a file."""
+    for path in [*FILES, *ROOT.glob("launch/*.py"), *ROOT.glob("tests/**/*.py")]:
+        assert len(path.read_text("utf-8").splitlines()) <= 300, path
