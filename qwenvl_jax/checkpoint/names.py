@@ -2,14 +2,13 @@
 
     transformer.h.3.mlp.w2.weight (F, D)    <->    decoder/blocks/mlp/gate/kernel (L, D, F) at layer 3
 
-A row says where a tensor lives on either side and how its entries are laid out. `{i}` is the layer, stacked on our leading
-axis. Three rows may share a released name: then each takes one third of its rows (the adapter's fused projection).
-Another layout of the same model (OpenCLIP's, Qwen-7B's) is another tuple of rows, made from these by `renamed`.
+A row says where a tensor lives on either side and how its entries are arranged. `{i}` is the layer,
+stacked on our leading axis. Three rows may share a released name: each takes one third of its rows
+(the adapter's fused projection). Another file of the same towers (OpenCLIP's, Qwen-7B's) is another
+tuple of rows, made from these by `_replace`.
 """
 
-import dataclasses
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,41 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from qwenvl_jax import trees
+from qwenvl_jax.checkpoint.layouts import (
+    CONVOLUTION,
+    FLAT,
+    LINEAR,
+    LINEAR_FROM_HEADS,
+    PER_HEAD,
+    PER_HEAD_BIAS,
+    SAME,
+    Layout,
+)
 from qwenvl_jax.model import posemb, qwenvl
 from qwenvl_jax.model.config import ModelConfig
-
-
-class Layout(NamedTuple):
-    """How one tensor's entries are arranged; `load` gets the shape to reach, `save` needs none."""
-
-    load: Callable[[Any, tuple[int, ...]], Any]
-    save: Callable[[Any], Any]
-
-
-def _linear(input_dims: int) -> Layout:
-    """torch's (out, in) <-> our (in.., out..), whose first `input_dims` dims are the input."""
-    return Layout(
-        lambda x, shape: x.T.reshape(shape),
-        lambda x: x.reshape(math.prod(x.shape[:input_dims]), -1).T,
-    )
-
-
-SAME = Layout(lambda x, shape: x.reshape(shape), lambda x: x)
-FLAT = Layout(lambda x, shape: x.reshape(shape), lambda x: x.reshape(-1))
-LINEAR = _linear(1)
-LINEAR_FROM_HEADS = _linear(2)
-CONVOLUTION = Layout(
-    lambda x, shape: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)
-)  # (D, 3, p, p) <-> (p, p, 3, D)
-# The released vision tower fuses q, k, v head by head: rows (N, 3, H). OpenCLIP's (3, N, H) is LINEAR and FLAT.
-PER_HEAD = Layout(
-    lambda x, shape: x.reshape(shape[2], 3, shape[3], shape[0]).transpose(3, 1, 0, 2),
-    lambda x: x.transpose(2, 1, 3, 0).reshape(-1, x.shape[0]),
-)
-PER_HEAD_BIAS = Layout(
-    lambda x, shape: x.reshape(shape[1], 3, shape[2]).transpose(1, 0, 2),
-    lambda x: x.transpose(1, 0, 2).reshape(-1),
-)
 
 
 class Row(NamedTuple):
@@ -116,14 +92,84 @@ TABLE = VISION + ADAPTER + DECODER
 POSITIONS = f"{_P}.pos_embed"  # fixed, computed by us, yet a tensor of the released file
 
 
-def renamed(
-    rows: Sequence[Row], old: str, new: str, layouts: Mapping[str, Layout]
-) -> tuple[Row, ...]:
-    """Rows for another file: the prefix `old` of released names becomes `new`; `layouts` (by our path) replace."""
-    return tuple(
-        dataclass_row._replace(
-            released=new + dataclass_row.released.removeprefix(old),
-            layout=layouts.get(dataclass_row.ours, dataclass_row.layout),
-        )
-        for dataclass_row in rows
-    )
+def export(params: trees.Tree, rows: Sequence[Row] = TABLE) -> dict[str, Any]:
+    """Our parameters (or gradients) under their released names; with all rows also the fixed positions.
+
+    Raises:
+      ValueError: a parameter has no row.
+    """
+    flat = trees.flatten(params)
+    unknown = sorted(set(flat) - {row.ours for row in rows})
+    if unknown:
+        raise ValueError(f"export: no released name for {unknown[0]!r} ({len(unknown)} such)")
+    parts: dict[str, list] = {}
+    for row in rows:
+        leaf = flat[row.ours]
+        layers = range(leaf.shape[0]) if "{i}" in row.released else [None]
+        for i in layers:
+            name = row.released if i is None else row.released.format(i=i)
+            parts.setdefault(name, []).append(row.layout.save(leaf if i is None else leaf[i]))
+    out = {name: p[0] if len(p) == 1 else jnp.concatenate(p) for name, p in parts.items()}
+    if rows is TABLE:
+        queries, width = flat["adapter/query"].shape
+        out[POSITIONS] = jnp.asarray(posemb.sincos_2d(round(queries**0.5), width))
+    return out
+
+
+def parameter_shapes(config: ModelConfig) -> trees.Tree:
+    """Our parameters as ShapeDtypeStructs."""
+    return jax.eval_shape(lambda: qwenvl.init(config, jax.random.key(0)))
+
+
+def released_shapes(
+    config: ModelConfig, rows: Sequence[Row] = TABLE
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Name and shape of every tensor of a released file for this configuration, nothing allocated."""
+    flat = trees.flatten(parameter_shapes(config))
+    tree = trees.unflatten({row.ours: flat[row.ours] for row in rows})
+    return jax.eval_shape(lambda params: export(params, rows), tree)
+
+
+def from_released(
+    config: ModelConfig,
+    get_tensor: Callable[[str], np.ndarray],
+    *,
+    rows: Sequence[Row] = TABLE,
+    dtype: Any = np.float32,
+) -> trees.Tree:
+    """Our parameters from a released file, on the host.
+
+    Args:
+      get_tensor: name -> array; KeyError where there is none.
+      rows: which part to read; the default is the whole model.
+
+    Raises:
+      ValueError: a tensor is missing or has another shape; names it.
+    """
+    ours, released = trees.flatten(parameter_shapes(config)), released_shapes(config, rows)
+
+    def fetch(name: str, third: int | None) -> np.ndarray:
+        try:
+            tensor = np.asarray(get_tensor(name))
+        except KeyError as error:
+            raise ValueError(f"weights: tensor {name!r} is missing") from error
+        if tensor.shape != released[name].shape:
+            raise ValueError(
+                f"weights: tensor {name!r} is {tensor.shape}, the configuration asks for"
+                f" {released[name].shape}"
+            )
+        return tensor if third is None else np.split(tensor, 3)[third]
+
+    def read(row: Row) -> np.ndarray:
+        shape = ours[row.ours].shape
+        if "{i}" not in row.released:
+            return np.ascontiguousarray(
+                row.layout.load(fetch(row.released, row.third), shape), dtype
+            )
+        stacked = np.empty(shape, dtype)  # filled layer by layer: never two copies of a stack
+        for i in range(shape[0]):
+            tensor = fetch(row.released.format(i=i), row.third)
+            stacked[i] = row.layout.load(tensor, shape[1:])
+        return stacked
+
+    return trees.unflatten({row.ours: read(row) for row in rows})

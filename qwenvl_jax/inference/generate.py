@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int32, UInt8
+from jaxtyping import Bool, Int32, UInt8
 
 from qwenvl_jax.inference.sample import choose
 from qwenvl_jax.model import qwenvl
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.model.decoder import Cache
 from qwenvl_jax.model.mask import Visibility
+from qwenvl_jax.trees import Array
 
 
 class _Loop(NamedTuple):

@@ -59,8 +59,8 @@ class AdapterConfig:
         if math.isqrt(self.num_queries) ** 2 != self.num_queries:
             near = [n**2 for n in (math.isqrt(self.num_queries), math.isqrt(self.num_queries) + 1)]
             raise ValueError(
-                f"config.model.adapter.num_queries={self.num_queries} is no square (its positions are"
-                f" a square grid); nearest squares: {near}"
+                f"config.model.adapter.num_queries={self.num_queries} is no square (positions are a"
+                f" square grid); nearest squares: {near}"
             )
 
     @property
