@@ -1,6 +1,7 @@
 """StreamConfig: what the global batches are made of, checked before any file is opened."""
 
 import dataclasses
+import math
 from typing import Literal
 
 import numpy as np
@@ -18,10 +19,11 @@ class SourceConfig:
     weight: float
 
     def __post_init__(self):
-        if self.weight <= 0:
-            raise ValueError(
-                f"config.data.sources.{self.name}.weight={self.weight} must be positive"
-            )
+        key = f"config.data.sources.{self.name}"
+        if not 0 < self.weight < math.inf:
+            raise ValueError(f"{key}.weight={self.weight} must be positive and finite")
+        if self.language not in ("en", "zh"):
+            raise ValueError(f"{key}.language={self.language!r} is neither en nor zh")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +51,9 @@ class StreamConfig:
                 raise ValueError(f"config.data.{name}={getattr(self, name)}: at least {minimum}")
         if not self.sources:
             raise ValueError("config.data.sources is empty")
+        names = [source.name for source in self.sources]
+        if len(set(names)) != len(names):
+            raise ValueError(f"config.data.sources: {names} names a source twice")
         if self.global_rows % self.virtual_shards:
             raise ValueError(
                 f"config.data.global_rows={self.global_rows} is not a multiple of"

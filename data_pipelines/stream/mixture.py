@@ -2,8 +2,8 @@
 
 Tijdeman's rule for the chairman assignment problem (Discrete Mathematics 32, 1980): of the sources
 that have fallen behind enough, take the one whose turn runs out first. Then
-|count - weight x total| <= 1 - 1 / (2k - 2) for each of k >= 2 sources at every moment, so any window
-is exact to less than two samples a source.
+|count - weight x total| <= 1 - 1 / (2k - 2) for each of k >= 2 sources at every moment,
+so any window is exact to less than two samples a source.
 """
 
 from collections.abc import Sequence

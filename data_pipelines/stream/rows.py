@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import grain
 import numpy as np
+from jaxtyping import Int64
 
 from data_pipelines.stream.config import StreamConfig
 from data_pipelines.stream.shard import VirtualShard
@@ -17,7 +18,7 @@ from qwenvl_jax.text.tokenizer import load_tokenizer
 
 class Row(NamedTuple):
     fields: Batch  # without the batch dim
-    state: np.ndarray  # of the row's virtual shard, after this row
+    state: Int64[np.ndarray, " S"]  # of the row's virtual shard, after this row
 
 
 class Rows(grain.IterDataset):
@@ -32,7 +33,7 @@ class Rows(grain.IterDataset):
         config: StreamConfig,
         shards: Sequence[int],
         sources: Sequence[ShardedSource],
-        states: np.ndarray | None,
+        states: Int64[np.ndarray, "L S"],
     ):
         super().__init__()
         self._config, self._shards = config, list(shards)
@@ -42,20 +43,14 @@ class Rows(grain.IterDataset):
         """Keep a part of the shards (called by Grain in a worker)."""
         assert not sequential_slice
         self._shards = self._shards[sl]
-        self._states = None if self._states is None else self._states[sl]
+        self._states = self._states[sl]
 
     def __iter__(self) -> "RowIterator":
         tokenizer = load_tokenizer(self._config.tokenizer or None)
         return RowIterator(
             [
-                VirtualShard(
-                    self._config,
-                    shard,
-                    self._sources,
-                    tokenizer,
-                    None if self._states is None else self._states[place],
-                )
-                for place, shard in enumerate(self._shards)
+                VirtualShard(self._config, shard, self._sources, tokenizer, state)
+                for shard, state in zip(self._shards, self._states, strict=True)
             ]
         )
 

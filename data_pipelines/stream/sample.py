@@ -51,7 +51,7 @@ def make_sample(data: bytes, config: StreamConfig, tokenizer: Tokenizer) -> Samp
             regions=record.regions,
         )
         tokens, supervised = prompts.encode_spans(spans, tokenizer, num_queries=config.num_queries)
-    except (ValueError, TypeError, IndexError, AttributeError):
+    except Exception:
         return "no_prompt"  # fields that the record's task cannot be written with
     if len(tokens) > config.seq_len:
         return "too_long"

@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int64
 
 from data_pipelines.stream.config import StreamConfig
 from data_pipelines.stream.mixture import next_source
@@ -25,11 +26,37 @@ from qwenvl_jax.batch import IGNORE, Batch
 from qwenvl_jax.text.tokenizer import Tokenizer
 
 
-def fingerprint(config: StreamConfig, sizes: Sequence[int]) -> int:
-    """What a state's numbers mean depends on these settings; a state of others is refused."""
-    names = [source.name for source in config.sources]
-    facts = (config.virtual_shards, config.look_ahead, config.seed, names, list(sizes))
+def fingerprint(config: StreamConfig, sources: Sequence[ShardedSource]) -> int:
+    """What a state's numbers mean depends on these facts; a state of others is refused."""
+    mix = [(source.name, float(source.weight)) for source in config.sources]
+    contents = [source.digest for source in sources]
+    facts = (config.virtual_shards, config.look_ahead, config.seed, mix, contents)
     return int.from_bytes(hashlib.sha256(repr(facts).encode()).digest()[:7], "big")
+
+
+def first_state(config: StreamConfig, sources: Sequence[ShardedSource]) -> Int64[np.ndarray, " S"]:
+    """The state of a virtual shard that has read nothing."""
+    counters = np.zeros(len(sources) + len(REASONS) + 1, np.int64)
+    waiting = np.full(2 * config.look_ahead, -1, np.int64)
+    head = np.array([fingerprint(config, sources)], np.int64)
+    return np.concatenate([head, counters, waiting])
+
+
+def check_state(
+    state: Int64[np.ndarray, " S"], config: StreamConfig, sources: Sequence[ShardedSource]
+) -> None:
+    """Refuse the state of another stream, without reading a record.
+
+    Raises:
+      ValueError: what the state's numbers mean has changed; the message says what may have.
+    """
+    split_state(state, config)
+    if state[0] != fingerprint(config, sources):
+        raise ValueError(
+            "the saved data state belongs to another stream: config.data.virtual_shards,"
+            " look_ahead, seed, the names, weights or order of config.data.sources, or the"
+            " shards that their paths hold have changed"
+        )
 
 
 class VirtualShard:
@@ -41,40 +68,38 @@ class VirtualShard:
         index: int,
         sources: Sequence[ShardedSource],
         tokenizer: Tokenizer,
-        state: np.ndarray | None,
+        state: Int64[np.ndarray, " S"],
     ):
         self._config, self._index = config, index
         self._sources, self._tokenizer = sources, tokenizer
         total = sum(source.weight for source in config.sources)
         self._weights = [source.weight / total for source in config.sources]
-        self._fingerprint = fingerprint(config, [len(source) for source in sources])
-        self._taken = [0] * len(sources)
-        self._skipped = dict.fromkeys(REASONS, 0)
-        self._emitted = 0
-        self._waiting: list[tuple[int, int, Sample]] = []
-        if state is not None:
-            self._restore(state)
+        taken, skipped, emitted, waiting = split_state(state, config)
+        self._fingerprint, self._emitted = int(state[0]), int(emitted)
+        self._taken = taken.tolist()
+        self._skipped = dict(zip(REASONS, skipped.tolist(), strict=True))
+        self._waiting = [
+            (source, position, self._read_again(source, position))
+            for source, position in waiting[waiting[:, 0] >= 0].tolist()
+        ]
 
-    def state(self) -> np.ndarray:
+    def state(self) -> Int64[np.ndarray, " S"]:
         waiting = np.full((self._config.look_ahead, 2), -1, np.int64)
         for place, (source, position, _) in enumerate(self._waiting):
             waiting[place] = source, position
         head = [self._fingerprint, *self._taken, *self._skipped.values(), self._emitted]
         return np.concatenate([np.asarray(head, np.int64), waiting.ravel()])
 
-    def _restore(self, state: np.ndarray) -> None:
-        taken, skipped, emitted, waiting = split_state(state, self._config)
-        if state[0] != self._fingerprint:
+    def _read_again(self, source: int, position: int) -> Sample:
+        sample = self._read(source, position)
+        if isinstance(sample, str):
+            name = self._config.sources[source].name
             raise ValueError(
-                "the saved data state belongs to another stream: config.data.virtual_shards,"
-                " look_ahead, seed, the sources or their numbers of records have changed"
+                f"config.data.sources.{name}: a sample that waited when the state was saved is now"
+                f" refused ({sample}): its shard is damaged, or config.data.seq_len, image_slots,"
+                " num_queries or tokenizer have changed"
             )
-        self._taken, self._emitted = taken.tolist(), int(emitted)
-        self._skipped = dict(zip(REASONS, skipped.tolist(), strict=True))
-        for source, position in waiting[waiting[:, 0] >= 0].tolist():
-            sample = self._read(source, position)
-            assert isinstance(sample, Sample), "a sample that was good is now refused"
-            self._waiting.append((source, position, sample))
+        return sample
 
     def _read(self, source: int, position: int) -> Sample | str:
         records, config = self._sources[source], self._config
@@ -101,7 +126,10 @@ class VirtualShard:
                 self._skipped[sample] += 1
                 refused += 1
                 if refused == 10_000:
-                    raise ValueError(f"10,000 records in a row were refused: {self._skipped}")
+                    counts = {reason: n for reason, n in self._skipped.items() if n}
+                    raise ValueError(
+                        f"config.data.sources: 10,000 records in a row were refused: {counts}"
+                    )
 
     def row(self) -> Batch:
         """The next row: the fields of Batch without the batch dim."""
@@ -120,7 +148,7 @@ class VirtualShard:
         return row
 
 
-def split_state(state: np.ndarray, config: StreamConfig):
+def split_state(state: Int64[np.ndarray, " S"], config: StreamConfig):
     """(taken per source, skipped per reason, emitted, waiting (look_ahead, 2)) of a state vector.
 
     Raises:

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 
 import grain
 import numpy as np
+from jaxtyping import Int64
 
 from data_pipelines.stream.config import StreamConfig
 from data_pipelines.stream.rows import Row, Rows
 from data_pipelines.stream.sample import REASONS
-from data_pipelines.stream.shard import split_state
+from data_pipelines.stream.shard import check_state, first_state, split_state
 from data_pipelines.stream.source import ShardedSource
 from qwenvl_jax.batch import Batch
 
@@ -37,7 +38,7 @@ class Stream:
         *,
         num_hosts: int = 1,
         host: int = 0,
-        state: np.ndarray | None = None,
+        state: Int64[np.ndarray, "V S"] | None = None,
     ):
         V = config.virtual_shards
         if V % num_hosts:
@@ -56,12 +57,15 @@ class Stream:
                 f" config.data.virtual_shards={V}"
             )
         shards = range(host * self._local, (host + 1) * self._local)
-        states = None if state is None else np.asarray(state)[shards.start : shards.stop]
         sources = [ShardedSource(source.path) for source in config.sources]
         self._sizes = [len(source) for source in sources]
-        rows = Rows(config, shards, sources, states)
-        # Restores are refused here, before the workers start.
-        self._states = np.stack([shard.state() for shard in iter(rows)._shards])
+        if state is None:
+            self._states = np.stack([first_state(config, sources)] * self._local)
+        else:
+            self._states = np.asarray(state)[shards.start : shards.stop]
+            for one in self._states:  # refused here, before the workers start
+                check_state(one, config, sources)
+        rows = Rows(config, shards, sources, self._states)
         if config.num_workers:
             options = grain.MultiprocessingOptions(config.num_workers, config.prefetch)
             rows = rows.mp_prefetch(options)
@@ -77,18 +81,19 @@ class Stream:
         ordered = [grid[j][s].fields for s in range(self._local) for j in range(per_shard)]
         return Batch(*(np.stack(field) for field in zip(*ordered, strict=True)))
 
-    def state(self) -> np.ndarray:
+    def state(self) -> Int64[np.ndarray, "L S"]:
         """(V / hosts, S) int64: where this host's shards stand after the last batch."""
         return self._states
 
     def metrics(self) -> dict[str, float]:
-        """Skipped records per reason (where there are any) and epochs per source, of this host's
-        shards.
+        """Of this host's shards: samples in rows so far, skipped records per reason (where there
+        are any) and epochs per source.
         """
         parts = [split_state(state, self._config) for state in self._states]
         skipped = np.sum([part[1] for part in parts], axis=0)
         taken = np.sum([part[0] for part in parts], axis=0) * self._config.virtual_shards
-        metrics = {
+        metrics = {"samples_read": float(sum(part[2] for part in parts))}
+        metrics |= {
             f"skipped/{reason}": float(count)
             for reason, count in zip(REASONS, skipped, strict=True)
             if count
