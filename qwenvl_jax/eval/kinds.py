@@ -22,7 +22,9 @@ def mentioned(caption: str, vocabulary: Sequence[str], language: str) -> set[str
     names = sorted(vocabulary, key=len, reverse=True)
     alternatives = "|".join(re.escape(name) for name in names)
     pattern = rf"\b({alternatives})(?:e?s)?\b" if language == "en" else f"({alternatives})"
-    return set(re.findall(pattern, caption, re.IGNORECASE if language == "en" else 0))
+    flags = re.IGNORECASE if language == "en" else 0
+    by_lower = {name.lower(): name for name in vocabulary}
+    return {by_lower[found.lower()] for found in re.findall(pattern, caption, flags)}
 
 
 def score(

@@ -30,7 +30,7 @@ def image_flops(model: ModelConfig) -> float:
     block = 2 * P * (4 * vit.width**2 + 2 * vit.width * vit.mlp_width) + 4 * P * P * vit.width
     keys = 2 * P * width * (vit.width + 2 * width)
     queries = 2 * Q * 3 * width**2 + 4 * Q * P * width
-    return patch + vit.layers * block + keys + queries
+    return float(patch + vit.layers * block + keys + queries)
 
 
 def token_flops(model: ModelConfig, context: float) -> float:
