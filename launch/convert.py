@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from qwenvl_jax.eval import parity  # noqa: E402
+from qwenvl_jax.train import parity
 
 
 def run_parity(args: argparse.Namespace) -> int:

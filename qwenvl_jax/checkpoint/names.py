@@ -1,6 +1,6 @@
 """Released tensor names and our paths: ONE table, read in both directions.
 
-    transformer.h.3.mlp.w2.weight (F, D)    <->    decoder/blocks/mlp/gate/kernel (L, D, F) at layer 3
+    transformer.h.3.mlp.w2.weight (F, D)  <->  decoder/blocks/mlp/gate/kernel (L, D, F), layer 3
 
 A row says where a tensor lives on either side and how its entries are arranged. `{i}` is the layer,
 stacked on our leading axis. Three rows may share a released name: each takes one third of its rows
@@ -93,7 +93,7 @@ POSITIONS = f"{_P}.pos_embed"  # fixed, computed by us, yet a tensor of the rele
 
 
 def export(params: trees.Tree, rows: Sequence[Row] = TABLE) -> dict[str, Any]:
-    """Our parameters (or gradients) under their released names; with all rows also the fixed positions.
+    """Our parameters (or gradients) by released name; with all rows also the fixed positions.
 
     Raises:
       ValueError: a parameter has no row.
@@ -124,7 +124,7 @@ def parameter_shapes(config: ModelConfig) -> trees.Tree:
 def released_shapes(
     config: ModelConfig, rows: Sequence[Row] = TABLE
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Name and shape of every tensor of a released file for this configuration, nothing allocated."""
+    """Every tensor of a released file for this configuration; nothing is allocated."""
     flat = trees.flatten(parameter_shapes(config))
     tree = trees.unflatten({row.ours: flat[row.ours] for row in rows})
     return jax.eval_shape(lambda params: export(params, rows), tree)

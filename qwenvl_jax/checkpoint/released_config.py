@@ -9,7 +9,7 @@ POSITION_GRID = 16  # side of the stored position table, whatever the image size
 
 
 def model_config(values: Mapping[str, Any], **changes: Any) -> ModelConfig:
-    """Sizes from the released keys; `changes` are fields of ModelConfig (dtype, remat, scan_layers).
+    """Sizes from the released keys; `changes` are other fields (dtype, remat, scan_layers).
 
     Raises:
       ValueError: a key is missing; names it.

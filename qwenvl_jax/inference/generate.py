@@ -60,6 +60,8 @@ def generate(
 ) -> Int32[Array, "B G"]:
     """Continue every prompt until `eos_id` or for `max_new_tokens` (G).
 
+    Beyond the training length the NTK base is that of each row's prompt; log-n goes by position.
+
     Args:
       tokens_BT: prompts, padded on the right.
       lengths_B: their lengths, at least 1.

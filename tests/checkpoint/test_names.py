@@ -3,7 +3,6 @@
 import json
 import pathlib
 
-import jax
 import numpy as np
 import pytest
 from safetensors import safe_open
@@ -12,9 +11,9 @@ from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import names
 from qwenvl_jax.checkpoint.layouts import FLAT, LINEAR
 from qwenvl_jax.checkpoint.released_config import model_config
-from qwenvl_jax.model import qwenvl
 from qwenvl_jax.model.config import ModelConfig
 from tests.batches import toy_model
+from tests.weights import random_weights
 
 REFERENCE = pathlib.Path(__file__).parents[1] / "reference"
 
@@ -51,7 +50,7 @@ def test_every_tensor_of_the_reference_returns_unchanged():
 def test_layers_of_all_sizes_come_back():
     """With all sizes different, a swapped pair of dims cannot hide behind equal widths."""
     config = toy_model()
-    params = qwenvl.init(config, jax.random.key(0))
+    params = random_weights(config)
     released = {name: np.asarray(x) for name, x in names.export(params).items()}
     back = trees.flatten(names.from_released(config, released.__getitem__))
     for path, leaf in trees.flatten(params).items():
@@ -61,7 +60,7 @@ def test_layers_of_all_sizes_come_back():
 def test_fused_projection_of_the_vision_tower_is_laid_out_per_head():
     """Reading (N, 3, H) as OpenCLIP's (3, N, H) mixes heads with q, k, v; only entries can tell."""
     config = toy_model()
-    params = qwenvl.init(config, jax.random.key(0))
+    params = random_weights(config)
     weight = names.export(params)["transformer.visual.transformer.resblocks.1.attn.in_proj.weight"]
     kernel = params["vit"]["blocks"]["attn"]["qkv"]["kernel"][1]  # (D, 3, N, H)
     head, width = 2, config.vit.head_width
@@ -81,7 +80,7 @@ def test_another_file_is_another_tuple_of_rows():
         )
         for row in names.VISION
     )
-    params = qwenvl.init(config, jax.random.key(0))
+    params = random_weights(config)
     released = names.export({"vit": params["vit"]}, rows)
     kernel = params["vit"]["blocks"]["attn"]["qkv"]["kernel"][0]
     weight = released["visual.transformer.resblocks.0.attn.in_proj.weight"]

@@ -1,7 +1,7 @@
 """Our numbers beside recorded ones of the released implementation, case by case.
 
-A directory holds `config.json`, `model.safetensors` (released names) and `cases.npz`, as tests/reference.
-An error is the largest difference over the recorded array's largest entry.
+A directory holds `config.json`, `model.safetensors` (released names) and `cases.npz`, as
+tests/reference does. An error is the largest difference over the recorded array's largest entry.
 """
 
 import dataclasses
