@@ -25,6 +25,9 @@ from data_pipelines.stream.source import ShardedSource
 from qwenvl_jax.batch import IGNORE, Batch
 from qwenvl_jax.text.tokenizer import Tokenizer
 
+# Records refused in a row, after which the settings or the data must be wrong.
+GIVE_UP = 10_000
+
 
 def fingerprint(config: StreamConfig, sources: Sequence[ShardedSource]) -> int:
     """What a state's numbers mean depends on these facts; a state of others is refused."""
@@ -125,10 +128,10 @@ class VirtualShard:
             else:
                 self._skipped[sample] += 1
                 refused += 1
-                if refused == 10_000:
+                if refused == GIVE_UP:
                     counts = {reason: n for reason, n in self._skipped.items() if n}
                     raise ValueError(
-                        f"config.data.sources: 10,000 records in a row were refused: {counts}"
+                        f"config.data.sources: {GIVE_UP} records in a row were refused: {counts}"
                     )
 
     def row(self) -> Batch:

@@ -1,0 +1,154 @@
+"""If these break, the model trains on samples that are not the records' own, or misses some."""
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from data_pipelines.stream.sample import make_sample
+from data_pipelines.stream.stream import Stream
+from qwenvl_jax.batch import IGNORE
+from qwenvl_jax.text.tokenizer import load_tokenizer
+from tests.data_pipelines.stream_data import (
+    BAD,
+    QUERIES,
+    RECORDS,
+    colour,
+    make_config,
+    numbers,
+    text_of,
+)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return make_config(tmp_path_factory.mktemp("rows"))
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    """The same records, none damaged."""
+    return make_config(tmp_path_factory.mktemp("clean"), bad=False)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(config):
+    return load_tokenizer(config.tokenizer)
+
+
+def one_sample_rows(config):
+    """A config whose every row is one sample, in the order of its single virtual shard."""
+    sources = (dataclasses.replace(config.sources[0], weight=1.0),)
+    return dataclasses.replace(
+        config, sources=sources, look_ahead=1, virtual_shards=1, global_rows=1
+    )
+
+
+def order(config, tokenizer, count):
+    stream = Stream(config)
+    found = []
+    for _ in range(count):
+        batch = next(stream)
+        found += numbers(batch.tokens[0], batch.segments[0], batch.sources[0], tokenizer)
+    return [number for _, number in found]
+
+
+def test_rows_are_as_the_batch_is_documented(config, tokenizer):
+    """Every field against the drawing in batch.py, read from the ids and pixels alone."""
+    special = tokenizer.specials
+    stream = Stream(config)
+    seen = set()
+    for row in (row for _ in range(12) for row in zip(*next(stream), strict=True)):
+        tokens, targets, segments, positions, sources, images, mask = row
+        filled = segments > 0
+        assert not filled[filled.sum() :].any()  # padding comes last
+        for field, empty in ((tokens, 0), (targets, IGNORE), (positions, 0), (sources, 0)):
+            assert (field[~filled] == empty).all()
+        pads = np.flatnonzero(tokens == special.imgpad)
+        assert mask.tolist() == [slot < len(pads) // QUERIES for slot in range(len(mask))]
+        assert not images[~mask].any()
+        found = numbers(tokens, segments, sources, tokenizer)
+        seen.update(found)
+        for segment, (source, number) in enumerate(found, 1):
+            (inside,) = np.nonzero(segments == segment)
+            assert (np.diff(inside) == 1).all()
+            assert positions[inside].tolist() == list(range(len(inside)))
+            # Supervised: the text and the end, each predicted one position before it stands.
+            wanted = np.flatnonzero(targets[inside] != IGNORE)
+            np.testing.assert_array_equal(targets[inside][wanted], tokens[inside][wanted + 1])
+            assert (np.diff(wanted) == 1).all() and wanted[-1] == len(inside) - 2
+            said = tokenizer.decode(targets[inside][wanted].tolist())
+            text = text_of(number).strip() + "<|endoftext|>"
+            pictures = number % 3 if source == 0 else 1
+            # Without a picture before it the first token has nothing to be predicted from.
+            assert said.lstrip() == text if pictures else text.endswith(said)
+            mine = pads[np.isin(pads, inside)]
+            assert len(mine) == pictures * QUERIES
+            for picture, pad in enumerate(mine[::QUERIES]):
+                slot = np.searchsorted(pads, pad) // QUERIES
+                assert (images[slot] == colour(source, number, picture)).all()
+    assert len(seen) > 50
+
+
+def test_epoch_holds_each_good_record_once(config, tokenizer):
+    """61 records, 7 of them bad: each epoch of 54 samples is the good ones, in another order."""
+    good = sorted(set(range(RECORDS["en"])) - set(BAD))
+    read = order(one_sample_rows(config), tokenizer, 3 * len(good))
+    epochs = [read[i * len(good) : (i + 1) * len(good)] for i in range(3)]
+    assert [sorted(epoch) for epoch in epochs] == [good] * 3
+    assert epochs[0] != epochs[1] != epochs[2] and epochs[0] != good
+
+
+def test_bad_record_moves_no_other(config, clean, tokenizer):
+    """The order with damaged records is the order without, less the damaged ones."""
+    undamaged = order(one_sample_rows(clean), tokenizer, 3 * RECORDS["en"])
+    damaged = order(one_sample_rows(config), tokenizer, 3 * (RECORDS["en"] - len(BAD)))
+    assert damaged == [number for number in undamaged if number not in BAD]
+
+
+def test_virtual_shards_share_an_epoch(clean, tokenizer):
+    """Shards read in turn from one order: together one epoch has each record once."""
+    shards = 4
+    config = dataclasses.replace(
+        one_sample_rows(clean), virtual_shards=shards, global_rows=shards, look_ahead=1
+    )
+    whole = order(one_sample_rows(clean), tokenizer, 2 * RECORDS["en"])
+    stream, read = Stream(config), []
+    for _ in range(2 * RECORDS["en"] // shards):
+        batch = next(stream)
+        for row in range(shards):
+            fields = batch.tokens[row], batch.segments[row], batch.sources[row]
+            read += [number for _, number in numbers(*fields, tokenizer)]
+    assert read == whole[: len(read)]
+
+
+def test_nothing_is_lost_between_reading_and_rows(config, tokenizer):
+    """Samples read = samples in rows + samples waiting + skips, counted by hand from the rows."""
+    stream = Stream(config)
+    in_rows = sum(int(next(stream).segments.max(1).sum()) for _ in range(9))
+    metrics = stream.metrics()
+    sizes = RECORDS["en"], RECORDS["zh"]
+    read = sum(
+        metrics[f"epochs/{name}"] * size for name, size in zip(("en", "zh"), sizes, strict=True)
+    )
+    skipped = sum(value for key, value in metrics.items() if key.startswith("skipped/"))
+    waiting = (stream.state()[:, -2 * config.look_ahead :: 2] >= 0).sum()
+    assert metrics["samples_read"] == in_rows
+    assert round(read) == in_rows + skipped + waiting
+
+
+def test_mix_of_rows_follows_the_weights(clean, tokenizer):
+    """0.7 to 0.3 of the samples, whatever their lengths and their sources' sizes."""
+    stream, count = Stream(clean), Counter()
+    for row in (row for _ in range(60) for row in zip(*next(stream), strict=True)):
+        count.update(source for source, _ in numbers(row[0], row[2], row[4], tokenizer))
+    total = sum(count.values())
+    # Each of 4 shards is exact to 1 sample in what it has read, of which 6 may still wait.
+    assert abs(count[0] - 0.7 * total) <= 4 * (1 + 6)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x91" * 5000, b"\x80", bytes(100)])
+def test_no_bytes_raise(config, tokenizer, data):
+    """An exception inside Grain would end the run."""
+    assert make_sample(data, config, tokenizer) == "bad_record"
