@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from configs import stage0, stage1
 from data_pipelines.build.scenes import SceneConfig, build_scenes
-from launch import evaluate, run
+from launch import evaluate, stage
 from qwenvl_jax.train.metrics import read_metrics
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Where everything goes.")
@@ -41,7 +41,7 @@ def demo(workdir: Path) -> dict:
         config = page.get_config(f"demo,data={data}")
         if name == "stage1":
             config.init.checkpoint = str(workdir / "stage0")
-        run.train(config, workdir / name)
+        stage.train(config, workdir / name)
         lap(name)
     results = evaluate.evaluate(workdir / "stage1", data, scenes=256)
     lap("test")

@@ -20,8 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_pipelines.schema import Record
 from data_pipelines.stream.source import read_records
-from data_pipelines.stream.stream import StreamConfig, eval_batches
-from launch.run import parse
+from data_pipelines.stream.config import StreamConfig
+from data_pipelines.stream.stream import eval_batches
+from launch.stage import parse
 from qwenvl_jax import trees
 from qwenvl_jax.batch import Batch
 from qwenvl_jax.checkpoint.manager import load_parameters
@@ -36,9 +37,6 @@ from qwenvl_jax.train.config import TrainConfig
 from qwenvl_jax.train.report import Source, losses_by_group
 from qwenvl_jax.train.step import make_eval_step
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "A stage's work directory.")
-_DATA = flags.DEFINE_string("data", None, "The folder of the embedded data set.")
-_SCENES = flags.DEFINE_integer("scenes", 256, "Held-out scenes to caption in each language.")
 BATCH, NEW_TOKENS, SHOWN = 64, 40, 18
 
 
@@ -186,9 +184,13 @@ def table(results: dict[str, Any]) -> str:
 
 def main(_) -> None:
     logging.set_verbosity(logging.INFO)
-    print(table(evaluate(_WORKDIR.value, _DATA.value, scenes=_SCENES.value)))
+    values = flags.FLAGS
+    print(table(evaluate(values.workdir, values.data, scenes=values.scenes)))
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "A stage's work directory.")
+    flags.DEFINE_string("data", None, "The folder of the embedded data set.")
+    flags.DEFINE_integer("scenes", 256, "Held-out scenes to caption in each language.")
     flags.mark_flags_as_required(["workdir", "data"])
     app.run(main)

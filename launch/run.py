@@ -1,26 +1,20 @@
 """Train a stage: `python launch/run.py --config=configs/stage1.py --workdir=runs/stage1`.
 
 The config file may take a variant after a colon (`configs/stage1.py:demo`), and any field can be
-set on the command line
-(`--config.optim.steps=100`). A work directory that holds a checkpoint is resumed.
+set on the command line (`--config.optim.steps=100`). A work directory that holds a checkpoint is
+resumed.
 """
 
-import json
 import sys
 from pathlib import Path
 
 import jax
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_pipelines.stream.stream import Stream, StreamConfig, eval_batches
-from qwenvl_jax import settings
-from qwenvl_jax.train import trainer
-from qwenvl_jax.train.config import TrainConfig
-from qwenvl_jax.train.report import Source
-from qwenvl_jax.train.state import TrainState
+from launch import stage
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A file of configs/, `:variant` after it."
@@ -29,66 +23,11 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and 
 _MULTIHOST = flags.DEFINE_bool("multihost", False, "One process of a job over several hosts.")
 
 
-def parse(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
-    """A config page -> (trainer, training stream, held-out stream), all checked against each other.
-
-    Raises:
-      ValueError: names the key that is unknown, missing, of the wrong type, or disagrees with
-      another.
-    """
-    values = config.to_dict()
-    data, heldout = values.pop("data"), values.pop("heldout")
-    training = settings.build(TrainConfig, values, "config")
-    stream = settings.build(
-        StreamConfig, data | {"sources": _named(data["sources"])}, "config.data"
-    )
-    other = data | {k: v for k, v in heldout.items() if k != "batches"}
-    other["sources"] = _named(heldout["sources"])
-    if list(heldout["sources"]) != list(data["sources"]):
-        raise ValueError(
-            f"config.heldout.sources {list(heldout['sources'])} must name the sources of"
-            f" config.data.sources {list(data['sources'])} in the same order"
-        )
-    held = settings.build(StreamConfig, other, "config.heldout")
-    training.check_batch(
-        rows=stream.global_rows,
-        row_length=stream.seq_len,
-        image_size=stream.image_size,
-        num_queries=stream.num_queries,
-    )
-    return training, stream, held
-
-
-def _named(sources: dict) -> list[dict]:
-    """{name: {path, weight, ..}} -> [{name, path, weight, ..}]: a source's key is its name."""
-    return [{"name": name, **source} for name, source in sources.items()]
-
-
-def train(config: ConfigDict, workdir: str | Path) -> tuple[TrainState, dict]:
-    """Run a stage from its config; returns the final state and the frozen parameters."""
-    training, stream, heldout = parse(config)
-    workdir = Path(workdir)
-    plain = json.loads(config.to_json())
-    if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.json").write_text(json.dumps(plain, indent=1, sort_keys=True))
-    hosts = {"num_hosts": jax.process_count(), "host": jax.process_index()}
-    return trainer.run(
-        training,
-        workdir=workdir,
-        run_config=plain,
-        batch_shapes=stream.batch_shapes(),
-        sources=[Source(source.name, source.language) for source in stream.sources],
-        open_stream=lambda state: Stream(stream, state=state, **hosts),
-        eval_batches=lambda: eval_batches(heldout, num_batches=config.heldout.batches, **hosts),
-    )
-
-
 def main(_) -> None:
     logging.set_verbosity(logging.INFO)
     if _MULTIHOST.value:
         jax.distributed.initialize()
-    train(_CONFIG.value, _WORKDIR.value)
+    stage.train(_CONFIG.value, _WORKDIR.value)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 Tree = Any
+Array = jax.Array | np.ndarray  # what functions that trace take: either works at the boundary
 
 
 def path_string(path: tuple) -> str:

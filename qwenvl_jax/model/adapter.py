@@ -10,13 +10,14 @@ import math
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from qwenvl_jax.model import posemb
 from qwenvl_jax.model.attention import attention
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.model.norms import LayerNorm
 from qwenvl_jax.parallel.shard import constrain
+from qwenvl_jax.trees import Array
 
 
 class CrossAttention(nn.Module):
@@ -50,7 +51,7 @@ class Adapter(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x_MPD: Float[Array, "M P D"]) -> Float[Array, "M Q E"]:
+    def __call__(self, x_MPD: Float[Array, "M P K"]) -> Float[Array, "M Q D"]:
         """Patch features of any square grid -> Q features of the decoder's width."""
         config, width, dtype = self.config.adapter, self.config.decoder.width, self.config.dtype
         normal = nn.initializers.truncated_normal(0.02)

@@ -2,10 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from qwenvl_jax.model.mask import Visibility, allowed
 from qwenvl_jax.parallel.shard import constrain
+from qwenvl_jax.trees import Array
 
 
 def attention(

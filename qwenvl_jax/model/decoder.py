@@ -5,7 +5,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Float, Int32
 
 from qwenvl_jax.model import rope
 from qwenvl_jax.model.attention import attention
@@ -15,6 +15,7 @@ from qwenvl_jax.model.mlp import GatedMlp
 from qwenvl_jax.model.norms import RMSNorm
 from qwenvl_jax.model.stack import stack
 from qwenvl_jax.parallel.shard import constrain
+from qwenvl_jax.trees import Array
 
 
 class Cache(NamedTuple):

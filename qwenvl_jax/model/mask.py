@@ -15,7 +15,9 @@ A cache is the same with its free slots in segment 0.
 
 from typing import NamedTuple
 
-from jaxtyping import Array, Bool, Int32
+from jaxtyping import Bool, Int32
+
+from qwenvl_jax.trees import Array
 
 
 class Visibility(NamedTuple):

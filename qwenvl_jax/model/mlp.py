@@ -2,9 +2,10 @@
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from qwenvl_jax.parallel.shard import constrain
+from qwenvl_jax.trees import Array
 
 
 class GeluMlp(nn.Module):

@@ -3,7 +3,9 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
+
+from qwenvl_jax.trees import Array
 
 
 class LayerNorm(nn.Module):

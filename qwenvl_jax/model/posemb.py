@@ -5,7 +5,9 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
+
+from qwenvl_jax.trees import Array
 
 
 def sincos_2d(grid: int, width: int) -> Float[np.ndarray, "P D"]:
@@ -25,7 +27,7 @@ def sincos_2d(grid: int, width: int) -> Float[np.ndarray, "P D"]:
 
 @functools.lru_cache
 def bicubic_matrix(source: int, target: int) -> Float[np.ndarray, "target source"]:
-    """One dim of PyTorch's bicubic `interpolate` (no aligned corners, no antialiasing), as a matrix.
+    """One dim of PyTorch's bicubic `interpolate` (corners not aligned, no antialiasing).
 
     Keys kernel with a = -0.75, edges clamped; `jax.image.resize` has a = -0.5 and
     antialiases, so it does not match.

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32, UInt8
+from jaxtyping import Float, Int32, UInt8
 
 from qwenvl_jax.batch import Batch
 from qwenvl_jax.model import rope
@@ -18,6 +18,7 @@ from qwenvl_jax.model.decoder import Cache, Decoder
 from qwenvl_jax.model.mask import Visibility
 from qwenvl_jax.model.splice import splice
 from qwenvl_jax.model.vit import VisionTower
+from qwenvl_jax.trees import Array
 
 Params = Any
 Mode = Literal["train", "eval"]

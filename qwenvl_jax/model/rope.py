@@ -1,7 +1,9 @@
 """Rotary positions of the decoder, with the two rules for prompts beyond the training length."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Float, Int32
+
+from qwenvl_jax.trees import Array
 
 
 def ntk_alpha(length_B: Int32[Array, "B"], train_length: int) -> Float[Array, "B"]:

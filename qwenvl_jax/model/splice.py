@@ -6,7 +6,9 @@ takes           slot 0                 slot 1                  rank // Q, query 
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Float, Int32
+
+from qwenvl_jax.trees import Array
 
 
 def splice(

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Float, UInt8
 
 from qwenvl_jax.model import posemb
 from qwenvl_jax.model.attention import attention
@@ -12,6 +12,7 @@ from qwenvl_jax.model.mlp import GeluMlp
 from qwenvl_jax.model.norms import LayerNorm
 from qwenvl_jax.model.stack import stack
 from qwenvl_jax.parallel.shard import constrain
+from qwenvl_jax.trees import Array
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)

@@ -5,7 +5,7 @@ the log.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from qwenvl_jax.batch import Batch
 from qwenvl_jax.train.state import TrainState
 
 
+@runtime_checkable
 class Data(Protocol):
     """Where batches come from, as far as the loop knows."""
 
@@ -22,6 +23,7 @@ class Data(Protocol):
     def state(self) -> np.ndarray: ...
 
 
+@runtime_checkable
 class Save(Protocol):
     """Called before a step, with the number of steps done."""
 

@@ -9,10 +9,11 @@ gradient.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Float, Int32
 
 from qwenvl_jax.batch import IGNORE
 from qwenvl_jax.parallel.shard import constrain
+from qwenvl_jax.trees import Array
 
 
 def token_losses(

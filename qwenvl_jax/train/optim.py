@@ -85,7 +85,7 @@ def vit_layer_factors(path: str, shape: tuple[int, ...], decay: float, layers: i
     if path.startswith("vit/blocks/"):
         factors = decay ** np.arange(layers, 0, -1, dtype=np.float32)
         return factors.reshape(layers, *[1] * (len(shape) - 1))
-    return np.float32(decay ** (layers + 1) if path.startswith("vit/") else 1.0)
+    return np.asarray(decay ** (layers + 1) if path.startswith("vit/") else 1.0, np.float32)
 
 
 def _scale_vit_layers(decay: float, layers: int) -> optax.GradientTransformation:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from qwenvl_jax import trees
 from qwenvl_jax.batch import IGNORE, Batch
@@ -17,6 +17,7 @@ from qwenvl_jax.train import optim
 from qwenvl_jax.train.loss import token_losses
 from qwenvl_jax.train.optim import OptimConfig
 from qwenvl_jax.train.state import TrainState
+from qwenvl_jax.trees import Array
 
 Metrics = dict[str, Any]
 
