@@ -6,5 +6,10 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 from absl import flags
+from hypothesis import settings
 
 flags.FLAGS.mark_as_parsed()
+
+# The same examples everywhere, and no clock: a loaded machine must not fail a test.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")

@@ -1,0 +1,98 @@
+"""A run's log: what a resumed run leaves behind, and what a person sees of it."""
+
+import json
+
+import pytest
+from PIL import Image
+from tensorboardX.proto import event_pb2
+
+from qwenvl_jax.train.metrics import MetricWriter, Progress, read_metrics
+from qwenvl_jax.train.plots import plot_losses
+
+
+def log(workdir, first, last):
+    writer = MetricWriter(workdir, first)
+    for step in range(first, last):
+        writer.write(step, {"loss": 1 / (step + 1), "lr": 0.1})
+    return writer
+
+
+def test_a_resumed_log_equals_an_uninterrupted_one(tmp_path):
+    """Steps that ran after the last checkpoint run again: twice in the log they would bend every
+    curve.
+    """
+    log(tmp_path / "whole", 0, 20).close()
+    log(tmp_path / "cut", 0, 13).close()
+    log(tmp_path / "cut", 10, 20).close()
+    whole, cut = ((tmp_path / n / "metrics.jsonl").read_text() for n in ("whole", "cut"))
+    assert whole == cut
+    assert [line["step"] for line in read_metrics(tmp_path / "cut/metrics.jsonl")] == [*range(20)]
+
+
+def test_a_line_is_on_disk_when_write_returns(tmp_path):
+    """A killed run must not take its last lines with it."""
+    writer = log(tmp_path, 0, 3)
+    assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 2
+    writer.close()
+
+
+def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):
+    """Otherwise a run that died while writing could never be resumed."""
+    log(tmp_path, 0, 3).close()
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"step": 3, "lo')
+    assert len(read_metrics(path)) == 3
+    log(tmp_path, 3, 5).close()
+    assert [line["step"] for line in read_metrics(path)] == [0, 1, 2, 3, 4]
+
+
+def test_a_new_run_in_an_old_folder_starts_an_empty_log(tmp_path):
+    log(tmp_path, 0, 5).close()
+    log(tmp_path, 0, 2).close()
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 2
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path):
+    """Read back without TensorFlow: length, its checksum, the event, its checksum."""
+    log(tmp_path, 0, 4).close()
+    seen = {}
+    for path in (tmp_path / "tensorboard").iterdir():
+        data = path.read_bytes()
+        while data:
+            size = int.from_bytes(data[:8], "little")
+            event = event_pb2.Event.FromString(data[12 : 12 + size])
+            for value in event.summary.value:
+                seen[value.tag, event.step] = value.simple_value
+            data = data[16 + size :]
+    assert seen["loss", 3] == pytest.approx(0.25)
+    assert len(seen) == 8
+
+
+def test_progress_off_a_terminal_is_lines_without_control_characters(capsys):
+    """A bar's carriage returns make a job's log one endless line."""
+    bar = Progress(300, initial=100)
+    for done in range(101, 301):
+        bar.update(done, {"loss": 2.5, "tokens_per_second": 12345.0, "secret": 1.0})
+    bar.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert 1 <= len(lines) <= 3
+    assert "step 300/300" in lines[-1] and "loss 2.5" in lines[-1]
+    assert "tokens_per_second" in lines[-1] and "secret" not in lines[-1]
+    assert not any("\r" in line or "\x1b" in line for line in lines)
+
+
+def test_curves_are_drawn_from_whatever_was_logged(tmp_path):
+    """Held-out lines hold no training loss, early lines no Chinese: neither may stop the plot."""
+    lines = [
+        {"step": 0, "loss": 3.0, "loss/en": 3.1},
+        {"step": 1, "loss": 2.0, "loss/zh": 2.2, "lr": 1.0},
+        {"step": 1, "heldout": 2.5, "heldout/en": 2.4},
+        {"step": 2},
+    ]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "none.jsonl").write_text("")
+    for name in ("m", "none"):
+        plot_losses(tmp_path / f"{name}.jsonl", tmp_path / f"{name}.png")
+        assert Image.open(tmp_path / f"{name}.png").size[0] > 500
+    drawn, empty = (Image.open(tmp_path / f"{n}.png").convert("RGB") for n in ("m", "none"))
+    assert len(drawn.getcolors(1 << 20)) > len(empty.getcolors(1 << 20))
