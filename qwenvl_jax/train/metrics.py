@@ -1,6 +1,4 @@
-"""A run's numbers: JSONL for programs, TensorBoard for people, a progress line for the one who
-waits.
-"""
+"""A run's numbers: JSONL for programs, TensorBoard for people, progress for the one who waits."""
 
 import json
 import sys
@@ -29,8 +27,7 @@ class MetricWriter:
     """Appends to `metrics.jsonl` and TensorBoard, flushed at every write.
 
     A run that resumes at step `first` drops what was logged from there on, so that its log equals
-    that of a run that was never
-    interrupted.
+    that of a run that was never interrupted.
     """
 
     def __init__(self, workdir: Path, first: int):
@@ -51,6 +48,7 @@ class MetricWriter:
             self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
+        """Close both logs."""
         self._file.close()
         self._board.close()
 
@@ -81,4 +79,5 @@ class Progress:
             )
 
     def close(self) -> None:
+        """Leave the bar as it stands."""
         self._bar.close()
