@@ -59,7 +59,7 @@ def test_the_mask_against_its_words():
 
 
 def test_a_sample_does_not_see_its_neighbours_image():
-    """The k-th `<imgpad>` run takes the k-th slot: another image must not change a sample's loss."""
+    """The k-th `<imgpad>` run takes the k-th slot: no other image may change a sample's loss."""
     batch = packed_batch(np.random.default_rng(3), rows=1)
     params = random_weights(CONFIG)
     losses = jax.jit(lambda batch: batch_losses(CONFIG, params, batch, chunk=32))
@@ -93,5 +93,6 @@ def test_packing_changes_no_loss():
             slot += picture
     unpacked = np.asarray(losses(jax.tree.map(lambda *x: np.concatenate(x), *alone)))
     for i, (row, here) in enumerate(where):
-        np.testing.assert_allclose(unpacked[i, : len(here)], packed[row, here], rtol=2e-5, atol=1e-6)
+        got = unpacked[i, : len(here)]
+        np.testing.assert_allclose(got, packed[row, here], rtol=2e-5, atol=1e-6)
     assert np.count_nonzero(packed) == np.sum(batch.targets != IGNORE)
