@@ -1,0 +1,129 @@
+"""Samples a second of one core from stored records to packed rows, beside image decoding alone.
+
+    python benchmarks/input.py --data=runs/demo/data
+
+The same scenes in two geometries: the demo's, and the released one (224 px, 256 queries, rows of
+2,048, the Qwen vocabulary). Decoding the same number of pictures, already in memory, is what no
+pipeline around the same decoder can beat: the ratio says what reading, prompts, packing and
+stacking cost beside it. The two alternate; medians over the rounds count.
+
+`padded fill` is that of the format that packing replaces, one sample a row: of 512 positions in the
+released geometry, of as many as the batch's longest sample in the demo's. The scenes' captions are
+short and alike, so in the released geometry seven pictures, all that a row has slots for, fill less
+of it than seven captioned pictures from the web would.
+"""
+
+import argparse
+import dataclasses
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_pipelines.stream.config import SourceConfig, StreamConfig
+from data_pipelines.stream.source import read_records
+from data_pipelines.stream.stream import Stream
+from qwenvl_jax.image.decode import decode
+
+PADDED = {"released": 512}  # positions of a sample in the padded format; else the longest's
+WEIGHTS = {"en": 0.773, "zh": 0.227}
+
+
+class Result(NamedTuple):
+    stream: float  # samples a second, record to batch
+    decode: float  # samples a second, pictures alone
+    packed: float  # share of a row's positions that hold a sample
+    padded: float  # the same in the padded format
+
+
+def geometries(data: Path) -> dict[str, StreamConfig]:
+    sources = tuple(
+        SourceConfig(f"scenes_{name}", str(data / "train" / f"scenes_{name}"), name, weight)
+        for name, weight in WEIGHTS.items()
+    )
+    demo = StreamConfig(
+        sources=sources,
+        tokenizer=str(data / "tokenizer.model"),
+        seq_len=256,
+        image_slots=9,
+        image_size=64,
+        num_queries=16,
+        global_rows=16,
+        virtual_shards=8,
+    )
+    released = dataclasses.replace(
+        demo, tokenizer="", seq_len=2048, image_slots=7, image_size=224, num_queries=256
+    )
+    return {"demo": demo, "released": released}
+
+
+def pictures(config: StreamConfig, count: int) -> list[bytes]:
+    """The pictures of `count` samples in the stream's mix of sources, in stored order."""
+    found = []
+    for source in config.sources:
+        records = read_records(source.path, limit=round(count * source.weight))
+        found += [image for record in records for image in record.images]
+    return found
+
+
+def measure(
+    config: StreamConfig, *, padded_length: int | None, rounds: int, batches: int
+) -> Result:
+    stream = Stream(config)
+    next(stream)  # fills the look-ahead: rows after it take as many samples as they read
+    files = None
+    streaming, decoding, packed, padded = [], [], [], []
+    for _ in range(rounds):
+        start, read = time.perf_counter(), 0
+        for _ in range(batches):
+            segments = next(stream).segments
+            read += int(segments.max(axis=1).sum())
+            lengths = np.concatenate([np.bincount(row[row > 0])[1:] for row in segments])
+            packed.append(lengths.sum() / segments.size)
+            padded.append(lengths.mean() / (padded_length or lengths.max()))
+        streaming.append(read / (time.perf_counter() - start))
+        files = files or pictures(config, read)
+        start = time.perf_counter()
+        for file in files:
+            decode(file, config.image_size)
+        decoding.append(len(files) / (time.perf_counter() - start))
+    stream.close()
+    figures = statistics.median(streaming), statistics.median(decoding)
+    return Result(*figures, float(np.mean(packed)), float(np.mean(padded)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="a built data set of scenes")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batches", type=int, default=6, help="a round")
+    arguments = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    print(f"one core, load {os.getloadavg()[0]:.1f}; {arguments.rounds} rounds")
+    print(
+        f"{'geometry':10}{'samples/s':>11}{'decode alone':>14}{'ratio':>8}"
+        f"{'packed fill':>13}{'padded fill':>13}"
+    )
+    for name, config in geometries(arguments.data).items():
+        result = measure(
+            config,
+            padded_length=PADDED.get(name),
+            rounds=arguments.rounds,
+            batches=arguments.batches,
+        )
+        print(
+            f"{name:10}{result.stream:11.0f}{result.decode:14.0f}"
+            f"{result.stream / result.decode:8.2f}{result.packed:13.4f}{result.padded:13.4f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
