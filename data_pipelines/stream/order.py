@@ -1,6 +1,4 @@
-"""The order in which a source's records are read: another permutation every epoch, computed, never
-stored.
-"""
+"""The order of a source's records: another permutation every epoch, computed and never stored."""
 
 import hashlib
 

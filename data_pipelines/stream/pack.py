@@ -1,10 +1,9 @@
 """Which of the waiting samples fill the next row.
 
 The oldest one always goes, so that nothing waits for ever; of the rest the subset that leaves the
-fewest positions empty, found
-exactly: bit n of `reach[c]` says that some subset with c images has n positions. One Python integer
-shift per sample and image
-count does a whole row of the table at once.
+fewest positions empty, found exactly: bit n of `reach[c]` says that some subset with c images has n
+positions. One shift of a Python integer per sample and image count does a whole row of the
+table at once.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,4 @@
-"""Virtual shards as a Grain dataset of rows, round robin; every row carries its shard's state after
-it.
-"""
+"""Virtual shards as a Grain dataset of rows, round robin; a row carries its shard's state."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -6,8 +6,8 @@ Its state is one vector of int64, so that a row can carry it:
      waiting (source, position) x look_ahead]
 
 Positions count this shard's own reads of a source; the shard's p-th read is position p x V + v of
-the source's endless order.
-Waiting samples are saved as positions, and read and decoded again on restore.
+the source's endless order. Waiting samples are saved as positions, and read and decoded again on
+restore.
 """
 
 import hashlib

@@ -1,11 +1,11 @@
 """The stream of a host: global batch n is a function of (config, n) alone.
 
-Virtual shard s fills rows s x G/V .. (s + 1) x G/V of every global batch of G rows; a host owns V /
-hosts consecutive shards, so its
-rows are consecutive too. How many hosts, worker processes and prefetched rows there are changes
-nothing.
+Virtual shard s fills rows s x G/V .. (s + 1) x G/V of every global batch of G rows; a host owns
+V / hosts consecutive shards, so its rows are consecutive too. How many hosts, worker processes and
+prefetched rows there are changes nothing.
 """
 
+import dataclasses
 from collections.abc import Iterator
 
 import grain
@@ -113,7 +113,7 @@ def eval_batches(
     config: StreamConfig, *, num_batches: int, num_hosts: int = 1, host: int = 0
 ) -> list[Batch]:
     """This host's rows of the first batches of a stream: the same at every call."""
-    import dataclasses
-
     stream = Stream(dataclasses.replace(config, num_workers=0), num_hosts=num_hosts, host=host)
-    return [next(stream) for _ in range(num_batches)]
+    batches = [next(stream) for _ in range(num_batches)]
+    stream.close()
+    return batches
