@@ -1,6 +1,6 @@
 """Weights in released layouts.
 
-    python launch/convert.py parity DIR    our numbers beside recorded ones, one line a case
+python launch/convert.py parity DIR    our numbers beside recorded ones, one line a case
 """
 
 import argparse

@@ -19,8 +19,8 @@ from ml_collections import ConfigDict
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_pipelines.schema import Record
-from data_pipelines.stream.source import read_records
 from data_pipelines.stream.config import StreamConfig
+from data_pipelines.stream.source import read_records
 from data_pipelines.stream.stream import eval_batches
 from launch.stage import parse
 from qwenvl_jax import trees

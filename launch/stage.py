@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_pipelines.stream.config import StreamConfig
 from data_pipelines.stream.stream import Stream, eval_batches
 from qwenvl_jax import settings
+from qwenvl_jax.text.tokenizer import load_tokenizer
 from qwenvl_jax.train import trainer
 from qwenvl_jax.train.config import TrainConfig
 from qwenvl_jax.train.report import Source
@@ -45,6 +46,7 @@ def parse(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
         image_size=stream.image_size,
         num_queries=stream.num_queries,
     )
+    load_tokenizer(stream.tokenizer or None)  # a missing or damaged file is told before a compile
     return training, stream, held
 
 

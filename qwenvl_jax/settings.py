@@ -44,7 +44,7 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if dataclasses.is_dataclass(hint):
         if isinstance(value, hint):
             return value
-        if not isinstance(value, Mapping):
+        if not hasattr(value, "items"):
             raise ValueError(f"{key} must be a group of settings, got {value!r}")
         return build(hint, value, key)
     if origin is types.UnionType or origin is typing.Union:

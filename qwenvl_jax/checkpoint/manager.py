@@ -60,6 +60,14 @@ def _by_path(tree: trees.Tree) -> dict:
     return trees.unflatten(trees.flatten(tree))
 
 
+def _all_hosts(data: np.ndarray) -> np.ndarray:
+    """Rows of all hosts, in their order. They travel as 32-bit words: JAX would cut an int64."""
+    if jax.process_count() == 1:
+        return data
+    words = np.ascontiguousarray(data).view(np.uint32)
+    return multihost_utils.process_allgather(words, tiled=True).view(np.int64)
+
+
 class Checkpoints:
     """Saves and restores one work directory."""
 
@@ -107,13 +115,12 @@ class Checkpoints:
         """
         self._save_frozen(frozen)
         opt_state = _by_path(opt_state)
-        rows = multihost_utils.process_allgather(np.asarray(data), tiled=jax.process_count() > 1)
         meta = {
             "step": step,
             "params": fingerprint(params),
             "optimizer": fingerprint(opt_state),
             "frozen": self._frozen_hash,
-            "data": np.asarray(rows).tolist(),
+            "data": _all_hosts(data).tolist(),
             "config": self._run_config,
         }
         self._manager.save(

@@ -44,7 +44,7 @@ class TrainConfig:
             )
         if row_length % self.loss_chunk:
             raise ValueError(
-                f"config.train.loss_chunk={self.loss_chunk} does not divide"
+                f"config.loss_chunk={self.loss_chunk} does not divide"
                 f" config.data.seq_len={row_length}"
             )
         if row_length > self.model.decoder.train_length:

@@ -1,0 +1,137 @@
+"""A whole stage from its config page: what a killed run leaves, and what a mistake says."""
+
+import json
+
+import jax
+import pytest
+
+from configs import stage0, stage1
+from data_pipelines.build.scenes import SceneConfig, build_scenes
+from launch import stage
+from qwenvl_jax.checkpoint.fingerprint import fingerprint
+from qwenvl_jax.train import report
+
+TIMING = ("seconds", "per_second", "time_share", "mfu")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A data set small enough to make in a second or two."""
+    folder = tmp_path_factory.mktemp("scenes")
+    sizes = SceneConfig(scenes=64, eval_scenes=16, text_scenes=400, shards=2, processes=1)
+    build_scenes(sizes, folder)
+    return folder
+
+
+def page(data, module=stage1):
+    """The demo's config, made smaller still."""
+    config = module.get_config(f"demo,data={data}")
+    config.data.update(dict(global_rows=2, virtual_shards=2, look_ahead=24, num_workers=0))
+    config.heldout.batches = 1
+    config.optim.update(dict(steps=8, warmup_steps=2))
+    config.checkpoint.every = config.eval_every = 4
+    for tower in (config.model.vit, config.model.decoder):
+        tower.update(dict(width=32, layers=2, mlp_width=48))
+    return config
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    """The order in which CPU collectives add is not fixed, so bits are compared on one device."""
+    first = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda *_: first)
+
+
+def logged(workdir) -> list[dict]:
+    """Every metric that is not a clock's."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if not any(t in k for t in TIMING)} for line in lines]
+
+
+def content(workdir, step: int) -> dict:
+    """The content hashes of parameters, moments and frozen weights, and the data state."""
+    meta = json.loads((workdir / "checkpoints" / str(step) / "meta" / "metadata").read_text())
+    return {k: meta[k] for k in ("params", "optimizer", "frozen", "data")}
+
+
+def test_a_killed_run_goes_on_bit_for_bit(data, tmp_path, monkeypatch):
+    """One lost or repeated batch, moment or step would change a metric or a hash."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    stage.train(page(data), whole)
+
+    class Killed(Exception):
+        pass
+
+    log = report.Report.step
+
+    def fall_over(self, step, metrics):
+        log(self, step, metrics)
+        if step == 5:  # after the save at 4, before the one at 8
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report.Report, "step", fall_over)
+        with pytest.raises(Killed):
+            stage.train(page(data), broken)
+    assert not (broken / "checkpoints" / "8").exists()
+    stage.train(page(data), broken)
+
+    assert logged(broken) == logged(whole)
+    assert content(broken, 8) == content(whole, 8)
+    assert content(whole, 4)["params"] != content(whole, 8)["params"]
+    assert content(whole, 4)["frozen"] == content(whole, 8)["frozen"]
+    assert {p.name for p in whole.iterdir()} >= {"config.json", "metrics.jsonl", "loss.png"}
+
+
+def test_stage_1_starts_from_stage_0(data, tmp_path):
+    """The decoder that stage 0 trained must be the one that stage 1 freezes."""
+    first = page(data, stage0)
+    stage.train(first, tmp_path / "stage0")
+    second = page(data)
+    second.optim.steps = 4
+    second.init.checkpoint = str(tmp_path / "stage0")
+    _, frozen = stage.train(second, tmp_path / "stage1")
+    assert set(frozen) == {"decoder"}
+    assert fingerprint(frozen) == content(tmp_path / "stage0", 8)["params"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model.adapter.num_queries", 15, "config.model.adapter.num_queries=15 is no square"),
+        ("model.adapter.num_queries", 9, "config.data.num_queries=16 is not config.model"),
+        ("model.vit.image_size", 60, "config.model.vit.image_size=60 is not a multiple"),
+        ("data.global_rows", 3, "config.data.global_rows=3 is not a multiple"),
+        ("data.tokenizer", "nowhere/tokenizer.model", "tokenizer nowhere/tokenizer.model"),
+        ("optim.stepz", 3, "config.optim.stepz is not known"),
+        ("optim.steps", "many", "config.optim.steps must be int"),
+        ("loss_chunk", 100, "loss_chunk=100 does not divide"),
+        ("mesh.tensor", 3, "config.mesh"),
+    ],
+)
+def test_a_mistake_is_named_before_anything_is_compiled(data, tmp_path, key, value, message):
+    """A pod must not start on a typo."""
+    config = page(data)
+    *parents, name = key.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    with node.unlocked(), node.ignore_type():
+        node[name] = value
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        stage.train(config, tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_released_stage_1_is_the_papers_table():
+    """Each value of the recipe's first column."""
+    training, stream, _ = stage.parse(stage1.get_config())
+    optim = training.optim
+    assert (optim.b1, optim.b2, optim.eps, optim.weight_decay) == (0.9, 0.98, 1e-6, 0.05)
+    assert (optim.peak_lr, optim.min_lr, optim.vit_layer_decay) == (2e-4, 1e-6, 0.95)
+    assert (optim.warmup_steps, optim.steps, optim.accumulation) == (500, 50_000, 6)
+    assert (optim.clip_norm, training.model.dtype) == (1.0, "bfloat16")
+    assert (stream.image_size, stream.num_queries) == (224, 256)
+    assert [source.weight for source in stream.sources] == [0.773, 0.227]
+    trained = {tower: optim.is_trainable(f"{tower}/x") for tower in ("vit", "adapter", "decoder")}
+    assert trained == {"vit": True, "adapter": True, "decoder": False}
