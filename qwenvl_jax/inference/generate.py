@@ -69,7 +69,16 @@ def generate(
 
     Returns:
       The new tokens; from the first `eos_id` on a row holds `eos_id`.
+
+    Raises:
+      ValueError: `max_new_tokens` below 1, `temperature` below 0 or `top_p` outside (0, 1].
     """
+    if max_new_tokens < 1:
+        raise ValueError(f"generate: max_new_tokens={max_new_tokens} must be at least 1")
+    if not temperature >= 0:
+        raise ValueError(f"generate: temperature={temperature} must not be negative")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"generate: top_p={top_p} must be above 0 and at most 1")
     B, T = tokens_BT.shape
     S = T + max_new_tokens
     slots_S = jnp.arange(S)

@@ -11,7 +11,7 @@ from qwenvl_jax import settings
 def _positive(config: Any, tower: str) -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if isinstance(value, int) and value < (0 if field.name == "image_pad_id" else 1):
+        if not (value > 0 or (value == 0 and field.name == "image_pad_id")):  # NaN fails too
             raise ValueError(f"config.model.{tower}.{field.name}={value} must be positive")
 
 
@@ -52,6 +52,7 @@ class AdapterConfig:
 
     num_queries: int
     heads: int
+    output_scale: float = 1.0  # standard deviation of the features at a random start
     eps: float = 1e-6
 
     def __post_init__(self):

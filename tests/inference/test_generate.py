@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from qwenvl_jax.inference.generate import generate
 from qwenvl_jax.inference.sample import choose
@@ -88,6 +89,17 @@ def test_after_the_end_comes_only_the_end():
     for row in range(3):
         stop = free[row].tolist().index(eos) if eos in free[row] else NEW
         assert out[row].tolist() == free[row, :stop].tolist() + [eos] * (NEW - stop)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("max_new_tokens", 0), ("temperature", -1.0), ("top_p", 0.0)]
+)
+def test_settings_out_of_range_are_named(field, value):
+    """An empty nucleus or a negative temperature would draw tokens all the same."""
+    tokens, images = prompts()
+    settings = {"max_new_tokens": NEW, "eos_id": -1, field: value}
+    with pytest.raises(ValueError, match=f"{field}={value}"):
+        generate(CONFIG, {}, tokens, LENGTHS, images, **settings)
 
 
 def test_a_draw_stays_in_the_nucleus_and_follows_its_probabilities():

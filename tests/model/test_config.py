@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qwenvl_jax.model import posemb, qwenvl
-from qwenvl_jax.model.config import AdapterConfig
+from qwenvl_jax.model.config import AdapterConfig, ModelConfig
 from tests.batches import toy_model
 
 
@@ -20,6 +20,8 @@ from tests.batches import toy_model
         ("decoder", {"heads": 3}, "config.model.decoder.width=32.*heads=3"),
         ("decoder", {"layers": 0}, "config.model.decoder.layers=0"),
         ("decoder", {"image_pad_id": 64}, "config.model.decoder.image_pad_id=64"),
+        ("decoder", {"rope_base": 0.0}, "config.model.decoder.rope_base=0.0"),
+        ("vit", {"eps": float("nan")}, "config.model.vit.eps=nan"),
     ],
 )
 def test_errors_name_the_key(tower, changes, words):
@@ -32,6 +34,15 @@ def test_adapter_heads_must_divide_the_decoders_width():
     """The adapter works at the decoder's width; the clash is between two towers."""
     with pytest.raises(ValueError, match="config.model.adapter"):
         dataclasses.replace(toy_model(), adapter=AdapterConfig(num_queries=4, heads=3))
+
+
+@pytest.mark.parametrize(("field", "value"), [("dtype", "float16"), ("remat", "everything")])
+def test_a_page_may_only_choose_what_there_is(field, value):
+    """A misspelt policy must not reach the trace; and the page as it stands makes its model."""
+    page = dataclasses.asdict(toy_model())
+    assert ModelConfig.from_dict(page) == toy_model()
+    with pytest.raises(ValueError, match=f"config.model.{field}.*{value}"):
+        ModelConfig.from_dict(page | {field: value})
 
 
 @pytest.mark.parametrize(("queries", "image_size"), [(1, 16), (9, 8), (16, 40)])
