@@ -64,7 +64,9 @@ def small_model(*, vocab_size: int, image_pad_id: int) -> ConfigDict:
                 mlp_width=256,
                 position_grid=8,
             ),
-            adapter=dict(num_queries=16, heads=4),
+            # Features start at the scale of the small decoder's embeddings: twenty times larger,
+            # they would drown what its frozen layers add to them.
+            adapter=dict(num_queries=16, heads=4, output_scale=0.05),
             decoder=dict(
                 vocab_size=vocab_size,
                 width=128,

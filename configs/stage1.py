@@ -61,7 +61,7 @@ def get_config(arg: str = "") -> ConfigDict:
                 accumulation=6,
             ),
             mesh=dict(data=-1, fsdp=1, tensor=1),
-            init=dict(checkpoint=""),
+            init=dict(checkpoint="", take=".*"),
             checkpoint=dict(every=1000, keep=3),
             loss_chunk=256,
             eval_every=1000,
@@ -69,6 +69,7 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     if variant == "demo":
         common.use_scenes(config, options["data"], "scenes")
+        config.init.take = "decoder/.*"  # stage 0 trained nothing else
         config.data.image_slots = 9
         config.data.global_rows = 8
         config.optim.update(dict(peak_lr=2e-3, warmup_steps=50, steps=1000, accumulation=1))

@@ -1,6 +1,7 @@
 """TrainConfig: everything the trainer reads, checked before anything is compiled."""
 
 import dataclasses
+import re
 
 from qwenvl_jax.checkpoint.manager import CheckpointConfig
 from qwenvl_jax.model.config import ModelConfig
@@ -13,6 +14,17 @@ class InitConfig:
     """Starting weights; random where nothing is named."""
 
     checkpoint: str = ""  # work directory of an earlier stage
+    take: str = ".*"  # regex over the paths of the parameters that come from there
+
+    def __post_init__(self):
+        try:
+            re.compile(self.take)
+        except re.error as error:
+            raise ValueError(f"config.init.take is no regular expression: {error}") from None
+
+    def takes(self, path: str) -> bool:
+        """Whether the parameter at `path` comes from the checkpoint."""
+        return re.fullmatch(self.take, path) is not None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,25 +27,26 @@ class TrainState(NamedTuple):
 
 
 def initialize(
-    model: ModelConfig, config: OptimConfig, tx: optax.GradientTransformation, seed: jax.Array
+    model: ModelConfig,
+    config: OptimConfig,
+    tx: optax.GradientTransformation,
+    seed: jax.Array | int,
+    given: trees.Tree | None = None,
 ) -> tuple[TrainState, trees.Tree]:
-    """A random start: (state, frozen parameters). Traceable: under jit every array is made in its
-    shard.
+    """A start at step 0: (state, frozen parameters), random but for the `given` parameters.
+
+    Traceable: under jit every array is made in its shard, and what is given is not made twice.
+    Trainable parameters are float32 master copies, frozen ones in the compute dtype.
 
     Args:
       seed: int32 scalar.
+      given: a part of the parameter tree, in any float dtype.
     """
-    params = qwenvl.init(model, jax.random.key(seed))
+    known = trees.flatten(given or {})
+    params = trees.map_with_path(
+        lambda path, random: known.get(path, random), qwenvl.init(model, jax.random.key(seed))
+    )
     trainable, frozen = optim.split(config, params)
-    return with_params(trainable, frozen, tx, model)
-
-
-def with_params(
-    trainable: trees.Tree, frozen: trees.Tree, tx: optax.GradientTransformation, model: ModelConfig
-) -> tuple[TrainState, trees.Tree]:
-    """A start at step 0 from given parameters: master copies in float32, the frozen part in the
-    compute dtype.
-    """
     trainable = jax.tree.map(lambda x: x.astype(jnp.float32), trainable)
     frozen = jax.tree.map(lambda x: x.astype(model.dtype), frozen)
     return TrainState(jnp.zeros((), jnp.int32), trainable, tx.init(trainable)), frozen

@@ -114,24 +114,25 @@ def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
 
 def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tree]:
     """Step 0: random weights or those of `config.init.checkpoint`, directly in their shards."""
+    given: trees.Tree = {}
     with jax.set_mesh(prepared.mesh):
-        if not config.init.checkpoint:
-            make = jax.jit(
-                lambda seed: state_lib.initialize(config.model, config.optim, prepared.tx, seed),
-                out_shardings=prepared.shardings,
+        if config.init.checkpoint:
+            shapes = trees.merge(prepared.shapes[0].params, prepared.shapes[1])
+            where = trees.merge(prepared.shardings[0].params, prepared.shardings[1])
+            loaded = load_parameters(config.init.checkpoint, shapes, where)
+            given, _ = trees.partition(loaded, config.init.takes)
+            logging.info(
+                "starting weights: %s of %s, the rest at random",
+                config.init.take,
+                config.init.checkpoint,
             )
-            return make(jnp.int32(config.seed))
-        shapes = trees.merge(prepared.shapes[0].params, prepared.shapes[1])
-        where = trees.merge(prepared.shardings[0].params, prepared.shardings[1])
-        params = load_parameters(config.init.checkpoint, shapes, where)
-        logging.info("starting weights: all parameters from %s", config.init.checkpoint)
         make = jax.jit(
-            lambda p: state_lib.with_params(
-                *optim.split(config.optim, p), prepared.tx, config.model
+            lambda seed, given: state_lib.initialize(
+                config.model, config.optim, prepared.tx, seed, given
             ),
             out_shardings=prepared.shardings,
         )
-        return make(params)
+        return make(jnp.int32(config.seed), given)
 
 
 class _Batches:
