@@ -43,9 +43,10 @@ def one_device(monkeypatch):
 
 
 def logged(workdir) -> list[dict]:
-    """Every metric that is not a clock's."""
+    """Every metric that is not a clock's, by step: a step's losses come after the next evaluation."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if not any(t in k for t in TIMING)} for line in lines]
+    lines = [{k: v for k, v in m.items() if not any(t in k for t in TIMING)} for m in lines]
+    return sorted(lines, key=lambda line: (line["step"], "heldout" in line))
 
 
 def content(workdir, step: int) -> dict:
