@@ -43,7 +43,7 @@ def one_device(monkeypatch):
 
 
 def logged(workdir) -> list[dict]:
-    """Every metric that is not a clock's, by step: a step's losses come after the next evaluation."""
+    """Every metric that is not a clock's, by step (losses come after the next evaluation)."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     lines = [{k: v for k, v in m.items() if not any(t in k for t in TIMING)} for m in lines]
     return sorted(lines, key=lambda line: (line["step"], "heldout" in line))
