@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
 
 class Layout(NamedTuple):
     """How one tensor's entries are arranged; `load` gets the shape to reach, `save` needs none."""
@@ -27,6 +29,8 @@ LINEAR_FROM_HEADS = _linear(2)
 CONVOLUTION = Layout(
     lambda x, shape: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)
 )  # (D, 3, p, p) <-> (p, p, 3, D)
+# OpenCLIP's position table begins with its class token's, which this model does not have.
+WITHOUT_FIRST = Layout(lambda x, shape: x[1:], lambda x: jnp.pad(x, ((1, 0), (0, 0))))
 # The released vision tower fuses q, k, v head by head: rows (N, 3, H). OpenCLIP's (3, N, H) is
 # LINEAR and FLAT.
 PER_HEAD = Layout(

@@ -4,11 +4,13 @@
 
 A row says where a tensor lives on either side and how its entries are arranged. `{i}` is the layer,
 stacked on our leading axis. Three rows may share a released name: each takes one third of its rows
-(the adapter's fused projection). Another file of the same towers (OpenCLIP's, Qwen-7B's) is another
-tuple of rows, made from these by `_replace`.
+(the adapter's fused projection). Another file of the same towers is another tuple of rows:
+Qwen-7B's is DECODER, OpenCLIP's is made from VISION.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +26,7 @@ from qwenvl_jax.checkpoint.layouts import (
     PER_HEAD,
     PER_HEAD_BIAS,
     SAME,
+    WITHOUT_FIRST,
     Layout,
 )
 from qwenvl_jax.model import posemb, qwenvl
@@ -91,9 +94,36 @@ DECODER = (
 TABLE = VISION + ADAPTER + DECODER
 POSITIONS = f"{_P}.pos_embed"  # fixed, computed by us, yet a tensor of the released file
 
+# OpenCLIP's file: other names for the same tower, q, k, v above the heads, and a class token.
+_OTHER_LAYOUTS = {
+    "vit/blocks/attn/qkv/kernel": LINEAR,
+    "vit/blocks/attn/qkv/bias": FLAT,
+    "vit/positions": WITHOUT_FIRST,
+}
+OPENCLIP = tuple(
+    Row(
+        row.released.replace(f"{_V}.", "visual.").replace("attn.in_proj.", "attn.in_proj_"),
+        row.ours,
+        _OTHER_LAYOUTS.get(row.ours, row.layout),
+    )
+    for row in VISION
+)
+# Tensors that files hold and this model does without: fixed tables, OpenCLIP's class token, its
+# last norm and projection, and its text tower.
+DROPPED = (
+    re.escape(POSITIONS),
+    r"transformer\.(h\.\d+\.attn\.)?rotary_emb\.inv_freq",
+    r"visual\.(class_embedding|proj|ln_post\.(weight|bias))",
+    r"transformer\.resblocks\..*|(token|positional)_embedding(\.weight)?|ln_final\..*",
+    r"text_projection(\.weight)?|logit_scale|logit_bias|attn_mask",
+)
 
-def export(params: trees.Tree, rows: Sequence[Row] = TABLE) -> dict[str, Any]:
+
+def export(params: trees.Tree, rows: Sequence[Row] = TABLE) -> Iterator[tuple[str, Any]]:
     """Our parameters (or gradients) by released name; with all rows also the fixed positions.
+
+    One tensor is made at a time. A leaf may also be a function that returns it: it is called when
+    its first tensor is asked for, and let go after its last.
 
     Raises:
       ValueError: a parameter has no row.
@@ -102,18 +132,27 @@ def export(params: trees.Tree, rows: Sequence[Row] = TABLE) -> dict[str, Any]:
     unknown = sorted(set(flat) - {row.ours for row in rows})
     if unknown:
         raise ValueError(f"export: no released name for {unknown[0]!r} ({len(unknown)} such)")
-    parts: dict[str, list] = {}
-    for row in rows:
-        leaf = flat[row.ours]
-        layers = range(leaf.shape[0]) if "{i}" in row.released else [None]
-        for i in layers:
-            name = row.released if i is None else row.released.format(i=i)
-            parts.setdefault(name, []).append(row.layout.save(leaf if i is None else leaf[i]))
-    out = {name: p[0] if len(p) == 1 else jnp.concatenate(p) for name, p in parts.items()}
+    for released, group in itertools.groupby(rows, key=lambda row: row.released):
+        group = tuple(group)
+        leaves = [_value(flat[row.ours]) for row in group]
+        if "{i}" in released:
+            (row,), (leaf,) = group, leaves
+            for i in range(leaf.shape[0]):
+                yield released.format(i=i), row.layout.save(leaf[i])
+        else:
+            parts = [row.layout.save(leaf) for row, leaf in zip(group, leaves)]
+            yield released, parts[0] if len(parts) == 1 else _concatenate(parts)
     if rows is TABLE:
-        queries, width = flat["adapter/query"].shape
-        out[POSITIONS] = jnp.asarray(posemb.sincos_2d(round(queries**0.5), width))
-    return out
+        queries, width = _value(flat["adapter/query"]).shape
+        yield POSITIONS, posemb.sincos_2d(round(queries**0.5), width)
+
+
+def _concatenate(parts: list) -> Any:
+    return (np if isinstance(parts[0], np.ndarray) else jnp).concatenate(parts)
+
+
+def _value(leaf: Any) -> Any:
+    return leaf() if callable(leaf) else leaf
 
 
 def parameter_shapes(config: ModelConfig) -> trees.Tree:
@@ -124,52 +163,24 @@ def parameter_shapes(config: ModelConfig) -> trees.Tree:
 def released_shapes(
     config: ModelConfig, rows: Sequence[Row] = TABLE
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Every tensor of a released file for this configuration; nothing is allocated."""
+    """Every tensor of a file in the order of `export`; nothing is allocated."""
     flat = trees.flatten(parameter_shapes(config))
     tree = trees.unflatten({row.ours: flat[row.ours] for row in rows})
-    return jax.eval_shape(lambda params: export(params, rows), tree)
+    order: list[str] = []
+
+    def trace(params: trees.Tree) -> dict[str, Any]:
+        out = dict(export(params, rows))
+        order.extend(out)  # what comes back from `eval_shape` is sorted
+        return out
+
+    shapes = jax.eval_shape(trace, tree)
+    return {name: shapes[name] for name in order}
 
 
-def from_released(
-    config: ModelConfig,
-    get_tensor: Callable[[str], np.ndarray],
-    *,
-    rows: Sequence[Row] = TABLE,
-    dtype: Any = np.float32,
-) -> trees.Tree:
-    """Our parameters from a released file, on the host.
-
-    Args:
-      get_tensor: name -> array; KeyError where there is none.
-      rows: which part to read; the default is the whole model.
-
-    Raises:
-      ValueError: a tensor is missing or has another shape; names it.
+def is_ignored(name: str, rows: Sequence[Row]) -> bool:
+    """Whether a file may hold this tensor beside those that `rows` read: dropped ones and those of
+    the whole model's other parts.
     """
-    ours, released = trees.flatten(parameter_shapes(config)), released_shapes(config, rows)
-
-    def fetch(name: str, third: int | None) -> np.ndarray:
-        try:
-            tensor = np.asarray(get_tensor(name))
-        except KeyError as error:
-            raise ValueError(f"weights: tensor {name!r} is missing") from error
-        if tensor.shape != released[name].shape:
-            raise ValueError(
-                f"weights: tensor {name!r} is {tensor.shape}, the configuration asks for"
-                f" {released[name].shape}"
-            )
-        return tensor if third is None else np.split(tensor, 3)[third]
-
-    def read(row: Row) -> np.ndarray:
-        shape = ours[row.ours].shape
-        if "{i}" not in row.released:
-            return np.ascontiguousarray(
-                row.layout.load(fetch(row.released, row.third), shape), dtype
-            )
-        stacked = np.empty(shape, dtype)  # filled layer by layer: never two copies of a stack
-        for i in range(shape[0]):
-            tensor = fetch(row.released.format(i=i), row.third)
-            stacked[i] = row.layout.load(tensor, shape[1:])
-        return stacked
-
-    return trees.unflatten({row.ours: read(row) for row in rows})
+    others = {re.escape(row.released).replace(r"\{i\}", r"\d+") for row in set(TABLE) - set(rows)}
+    read = {re.escape(row.released).replace(r"\{i\}", r"\d+") for row in rows}
+    return any(re.fullmatch(pattern, name) for pattern in (*DROPPED, *(others - read)))

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import safe_open
 
 from qwenvl_jax import trees
 from qwenvl_jax.batch import IGNORE, Batch
-from qwenvl_jax.checkpoint import names
+from qwenvl_jax.checkpoint import convert, names
 from qwenvl_jax.checkpoint.released_config import model_config
+from qwenvl_jax.checkpoint.weights import open_weights
 from qwenvl_jax.inference.generate import generate
 from qwenvl_jax.model import qwenvl
 from qwenvl_jax.model.config import ModelConfig
@@ -53,15 +53,14 @@ def load(directory: str | pathlib.Path) -> tuple[ModelConfig, trees.Tree, dict[s
             raise ValueError(f"parity: {directory / name} is missing")
     values = json.loads((directory / "config.json").read_text())
     config = model_config(values, dtype="float32", remat="none")
-    with safe_open(directory / "model.safetensors", "np") as file:
-        known = set(file.keys())
-
-        def get_tensor(name: str) -> np.ndarray:
-            if name not in known:
-                raise KeyError(name)
-            return file.get_tensor(name)
-
-        params = names.from_released(config, get_tensor)
+    shapes = names.parameter_shapes(config)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    params = convert.load(
+        config,
+        open_weights(directory / "model.safetensors"),
+        shardings=jax.tree.map(lambda _: here, shapes),
+        dtype=np.float32,
+    )
     return config, params, dict(np.load(directory / "cases.npz"))
 
 
@@ -145,7 +144,7 @@ def train_errors(config: ModelConfig, params, cases: Cases) -> Iterator[Error]:
     )
     loss, gradients = loss_and_gradients(config, params, batch)
     yield Error("train.loss", relative_error(loss, cases["train.loss"]), LIMIT)
-    released = names.export(jax.device_get(gradients))  # NumPy: nothing to compile
+    released = dict(names.export(jax.device_get(gradients)))  # NumPy: nothing to compile
     for name in released:
         if f"grad_norm/{name}" not in cases:
             continue

@@ -86,7 +86,7 @@ def test_eight_devices(reference):
     for i, state in enumerate(np.asarray(states)):
         assert parity.relative_error(state[:2], cases[f"short.hidden_{i}"]) <= parity.LIMIT
     assert parity.relative_error(loss, cases["train.loss"]) <= parity.LIMIT
-    for name, gradient in parity.names.export(jax.device_get(gradients)).items():
+    for name, gradient in parity.names.export(jax.device_get(gradients)):
         if f"grad_norm/{name}" in cases:
             norm = np.linalg.norm(np.asarray(gradient, np.float64))
             error = parity.relative_error(norm, cases[f"grad_norm/{name}"])
