@@ -1,5 +1,9 @@
 """Weights in released layouts.
 
+python launch/convert.py import --qwen_vl=DIR --out=WORKDIR
+python launch/convert.py import --vit=OPENCLIP --decoder=QWEN_7B --out=WORKDIR
+python launch/convert.py export --checkpoint=WORKDIR --out=DIR [--dtype=float32] [--shard_gb=2]
+python launch/convert.py verify --checkpoint=WORKDIR --out=DIR
 python launch/convert.py parity DIR    our numbers beside recorded ones, one line a case
 """
 
@@ -9,6 +13,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+from launch import weights
 from qwenvl_jax.train import parity
 
 
@@ -27,16 +32,68 @@ def run_parity(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def main(argv: list[str] | None = None) -> int:
+def run_import(args: argparse.Namespace) -> int:
+    """Write a work directory at step 0."""
+    given = {name: getattr(args, name) for name in ("qwen_vl", "vit", "decoder")}
+    weights.import_weights(
+        {name: path for name, path in given.items() if path}, args.out, page=args.config
+    )
+    print(f"{args.out}: checkpoint at step 0")
+    return 0
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Write a released directory and compare it back; 1 if that fails."""
+    weights.export_weights(
+        args.checkpoint, args.out, dtype=args.dtype, shard_bytes=int(args.shard_gb * 1e9)
+    )
+    return run_verify(args)
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    """Print every check; 1 if one fails."""
+    failed = 0
+    for check in weights.verify(args.checkpoint, args.out):
+        print(f"{'ok' if check.ok else 'DIFFERS':<8} {check.what}: {check.found}", flush=True)
+        failed += not check.ok
+    if failed:
+        print(f"convert: {args.out} is NOT the same as {args.checkpoint}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("import", help="PyTorch directories -> a work directory")
+    command.add_argument("--qwen_vl", help="a released Qwen-VL or Qwen-VL-Chat directory")
+    command.add_argument("--decoder", help="Qwen-7B, or the decoder of a Qwen-VL directory")
+    command.add_argument("--vit", help="OpenCLIP's vision tower, or that of a Qwen-VL directory")
+    command.add_argument("--out", required=True, help="the new work directory")
+    command.add_argument(
+        "--config",
+        default=str(pathlib.Path(__file__).parents[1] / "configs" / "stage1.py"),
+        help="mesh, data and, where no --qwen_vl says them, sizes; `:variant` after it",
+    )
+    command.set_defaults(run=run_import)
+    for name, run in (("export", run_export), ("verify", run_verify)):
+        command = commands.add_parser(name, help=run.__doc__)
+        command.add_argument("--checkpoint", required=True, help="a work directory")
+        command.add_argument("--out", required=True, help="the directory in the released layout")
+        command.set_defaults(run=run)
+        if name == "export":
+            command.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
+            command.add_argument("--shard_gb", type=float, default=5.0, help="10^9 bytes a file")
     command = commands.add_parser("parity", help="compare with recorded numbers")
     command.add_argument("directory", help="holds config.json, model.safetensors, cases.npz")
     command.set_defaults(run=run_parity)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = make_parser().parse_args(argv)
     try:
         return args.run(args)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         print(f"convert: {error}", file=sys.stderr)
         return 2
 

@@ -39,17 +39,18 @@ def _digest_leaf(x: jax.Array) -> jax.Array:
     return jnp.stack([first, second])
 
 
-@jax.jit
-def _digests(tree: trees.Tree) -> trees.Tree:
-    return jax.tree.map(_digest_leaf, tree)
+_digest = jax.jit(_digest_leaf)
 
 
 def fingerprint(tree: trees.Tree) -> str:
-    """16 hex digits that name the content of `tree` (any pytree of 8-, 16- or 32-bit arrays)."""
-    digests = trees.flatten(jax.device_get(_digests(tree)))
+    """16 hex digits that name the content of `tree` (any pytree of 8-, 16- or 32-bit arrays).
+
+    A leaf may also be a function that returns it: then one leaf exists at a time.
+    """
     leaves = trees.flatten(tree)
-    lines = [
-        f"{path} {leaves[path].dtype} {tuple(leaves[path].shape)} {digests[path].tolist()}"
-        for path in sorted(leaves)
-    ]
+    lines = []
+    for path in sorted(leaves):
+        leaf = leaves[path]() if callable(leaves[path]) else leaves[path]
+        digest = jax.device_get(_digest(leaf)).tolist()
+        lines.append(f"{path} {leaf.dtype} {tuple(leaf.shape)} {digest}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -10,7 +10,7 @@ Qwen-7B's is DECODER, OpenCLIP's is made from VISION.
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -119,6 +119,16 @@ DROPPED = (
 )
 
 
+def rows_in(held: Iterable[str], towers: Collection[str]) -> tuple[Row, ...]:
+    """The rows that read `towers` (of vit, adapter, decoder) from a file that holds these names.
+
+    OpenCLIP's vision tower and a whole model's are told apart by their names.
+    """
+    openclip = any(name.startswith("visual.") for name in held)
+    rows = OPENCLIP + ADAPTER + DECODER if openclip else TABLE
+    return tuple(row for row in rows if row.ours.split("/")[0] in towers)
+
+
 def export(params: trees.Tree, rows: Sequence[Row] = TABLE) -> Iterator[tuple[str, Any]]:
     """Our parameters (or gradients) by released name; with all rows also the fixed positions.
 
@@ -142,7 +152,7 @@ def export(params: trees.Tree, rows: Sequence[Row] = TABLE) -> Iterator[tuple[st
         else:
             parts = [row.layout.save(leaf) for row, leaf in zip(group, leaves)]
             yield released, parts[0] if len(parts) == 1 else _concatenate(parts)
-    if rows is TABLE:
+    if tuple(rows) == TABLE:
         queries, width = _value(flat["adapter/query"]).shape
         yield POSITIONS, posemb.sincos_2d(round(queries**0.5), width)
 

@@ -1,5 +1,6 @@
-"""A released `config.json` as a ModelConfig."""
+"""A released `config.json` as a ModelConfig, and back."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +33,7 @@ def model_config(values: Mapping[str, Any], **changes: Any) -> ModelConfig:
         layers=see("layers"),
         heads=see("heads"),
         mlp_width=int(see("width") * see("mlp_ratio")),
-        position_grid=POSITION_GRID,
+        position_grid=eyes.get("position_grid", POSITION_GRID),
     )
     decoder = DecoderConfig(
         vocab_size=get("vocab_size"),
@@ -45,5 +46,80 @@ def model_config(values: Mapping[str, Any], **changes: Any) -> ModelConfig:
         rope_base=float(get("rotary_emb_base")),
         eps=get("layer_norm_epsilon"),
     )
-    adapter = AdapterConfig(num_queries=see("n_queries"), heads=see("output_dim") // 128)
+    adapter = AdapterConfig(
+        num_queries=see("n_queries"), heads=eyes.get("adapter_heads", see("output_dim") // 128)
+    )
     return ModelConfig(vit=vit, adapter=adapter, decoder=decoder, **changes)
+
+
+def released_config(config: ModelConfig, *, dtype: str) -> dict[str, Any]:
+    """The released keys for a model; `auto_map` is for whoever adds the model code to say.
+
+    Two sizes are constants of the released code. A model with others says them in keys of our own,
+    `visual.position_grid` and `visual.adapter_heads`: it comes back here, but that code cannot run
+    it.
+
+    Raises:
+      ValueError: an MLP width that no ratio gives; names the config key.
+    """
+    vit, decoder = config.vit, config.decoder
+    own = {}
+    if vit.position_grid != POSITION_GRID:
+        own["position_grid"] = vit.position_grid
+    if config.adapter.heads != decoder.width // 128:
+        own["adapter_heads"] = config.adapter.heads
+    return {
+        "architectures": ["QWenLMHeadModel"],
+        "attn_dropout_prob": 0.0,
+        "bf16": dtype == "bfloat16",
+        "emb_dropout_prob": 0.0,
+        "fp16": False,
+        "fp32": dtype == "float32",
+        "hidden_size": decoder.width,
+        "initializer_range": 0.02,
+        "intermediate_size": 2 * decoder.mlp_width,
+        "kv_channels": decoder.head_width,
+        "layer_norm_epsilon": decoder.eps,
+        "max_position_embeddings": 4 * decoder.train_length,
+        "model_type": "qwen",
+        "no_bias": True,
+        "num_attention_heads": decoder.heads,
+        "num_hidden_layers": decoder.layers,
+        "onnx_safe": None,
+        "rotary_emb_base": decoder.rope_base,
+        "rotary_pct": 1.0,
+        "scale_attn_weights": True,
+        "seq_length": decoder.train_length,
+        "tie_word_embeddings": False,
+        "tokenizer_type": "QWenTokenizer",
+        "torch_dtype": dtype,
+        "use_cache": True,
+        "use_dynamic_ntk": True,
+        "use_flash_attn": False,
+        "use_logn_attn": True,
+        "visual": {
+            "heads": vit.heads,
+            "image_size": vit.image_size,
+            "image_start_id": decoder.image_pad_id - 2,
+            "layers": vit.layers,
+            "mlp_ratio": mlp_ratio(vit.width, vit.mlp_width),
+            "n_queries": config.adapter.num_queries,
+            "output_dim": decoder.width,
+            "patch_size": vit.patch_size,
+            "width": vit.width,
+            **own,
+        },
+        "vocab_size": decoder.vocab_size,
+    }
+
+
+def mlp_ratio(width: int, mlp_width: int) -> float:
+    """The shortest ratio from which `int(width * ratio)` is the MLP's width (4.9231 when released).
+
+    Rounded up: the product is cut, never rounded.
+    """
+    for digits in range(17):
+        ratio = math.ceil(mlp_width / width * 10**digits) / 10**digits
+        if int(width * ratio) == mlp_width:
+            return ratio
+    raise ValueError(f"config.model.vit.mlp_width={mlp_width}: no ratio of {width} gives it")

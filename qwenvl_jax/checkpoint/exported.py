@@ -1,0 +1,133 @@
+"""A work directory -> a directory in the released PyTorch layout, and the tensors compared back."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from qwenvl_jax import trees
+from qwenvl_jax.checkpoint import convert, manifest, names
+from qwenvl_jax.checkpoint import safetensors_writer as writer
+from qwenvl_jax.checkpoint.model_card import model_card
+from qwenvl_jax.checkpoint.released_config import model_config, released_config
+from qwenvl_jax.checkpoint.stored import Stored
+from qwenvl_jax.checkpoint.weights import Weights, open_weights
+from qwenvl_jax.model.config import ModelConfig
+
+GENERATION = {"chat_format": "raw", "do_sample": False, "max_new_tokens": 512}
+
+
+def export(
+    stored: Stored,
+    folder: str | Path,
+    *,
+    tokenizer: Path,
+    eos_id: int,
+    dtype: str = "bfloat16",
+    shard_bytes: int = 5 * 10**9,
+) -> None:
+    """Write weights, configs, vocabulary, model card and, last, the manifest.
+
+    Args:
+      tokenizer: the run's vocabulary file, copied under its released name where it has one.
+
+    Raises:
+      ValueError: sizes that the released layout cannot say, or a folder that holds weights.
+    """
+    folder = Path(folder)
+    values = released_config(stored.config, dtype=dtype)  # refuses before anything is written
+    convert.save(
+        stored.leaves(), folder, config=stored.config, dtype=dtype, shard_bytes=shard_bytes
+    )
+    generation = GENERATION | {"eos_token_id": eos_id, "pad_token_id": eos_id}
+    for name, content in (("config.json", values), ("generation_config.json", generation)):
+        (folder / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    shutil.copyfile(tokenizer, folder / vocabulary_name(tokenizer))
+    (folder / "README.md").write_text(model_card(stored, dtype=dtype), "utf-8")
+    manifest.write(folder)
+
+
+def vocabulary_name(tokenizer: Path) -> str:
+    """What an export calls a vocabulary: by its kind, whatever the run called it."""
+    return "qwen.tiktoken" if tokenizer.suffix == ".tiktoken" else f"tokenizer{tokenizer.suffix}"
+
+
+class Check(NamedTuple):
+    """One line of a verification."""
+
+    what: str
+    found: str
+    ok: bool
+
+
+def exported_config(stored: Stored, folder: Path) -> ModelConfig:
+    """The model that an exported `config.json` describes, computed as the run computes."""
+    values = json.loads((folder / "config.json").read_text("utf-8"))
+    run = stored.config
+    return model_config(values, dtype=run.dtype, remat=run.remat, scan_layers=run.scan_layers)
+
+
+def compare_tensors(stored: Stored, folder: Path) -> Iterator[Check]:
+    """Names, shapes, dtypes and sha256 of every tensor, in both directions."""
+    weights = open_weights(folder)
+    kinds = {weights.dtype(n) for n in weights.names if n != names.POSITIONS}
+    dtype = next((k for k, v in convert.DTYPES.items() if kinds == {v}), None)
+    if dtype is None:
+        yield Check("dtypes", f"{sorted(map(str, kinds))} instead of one", False)
+        return
+    expected = {t.name: t for t in convert.released_tensors(stored.config, dtype)}
+    found = {n: writer.Tensor(n, weights.shape(n), weights.dtype(n)) for n in weights.names}
+    wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
+    summary = f"{len(expected) - len(wrong)} of {len(expected)} {dtype}"
+    yield Check("names, shapes, dtypes", _with_first(summary, wrong), not wrong)
+    if wrong:
+        return
+    wrong = [
+        name
+        for name, tensor in names.export(stored.leaves())
+        if _sha256(tensor, found[name].dtype) != _sha256(weights.read(name), found[name].dtype)
+    ]
+    summary = f"{len(found) - len(wrong)} of {len(found)}"
+    yield Check("sha256 of tensors, ours to released", _with_first(summary, wrong), not wrong)
+    yield _compare_back(stored, weights)
+
+
+def _compare_back(stored: Stored, weights: Weights) -> Check:
+    """Every parameter as read back, beside what is stored in the exported dtype."""
+    readers = convert.readers(stored.config, weights)
+    wrong = [
+        path
+        for path, read in readers.items()
+        if _sha256(read(), read.dtype) != _sha256(stored.read(path), read.dtype)
+    ]
+    summary = f"{len(readers) - len(wrong)} of {len(readers)}"
+    return Check("sha256 of parameters, released to ours", _with_first(summary, wrong), not wrong)
+
+
+def _with_first(summary: str, wrong: list[str]) -> str:
+    return f"{summary}; first that differs: {wrong[0]}" if wrong else summary
+
+
+def _sha256(x: Any, dtype: np.dtype) -> str:
+    digest = hashlib.sha256()
+    for panel in writer.panels(x, dtype):
+        digest.update(panel.view(np.uint8))
+    return digest.hexdigest()
+
+
+def stored_parameters(stored: Stored, dtype: np.dtype) -> trees.Tree:
+    """All parameters on the first device, rounded to an export's dtype."""
+    read = stored.leaves()
+    return jax.tree.map(lambda leaf: jax.device_put(leaf().astype(dtype)), read)
+
+
+def exported_parameters(config: ModelConfig, folder: Path) -> trees.Tree:
+    """All parameters of a released directory on the first device, in the file's dtype."""
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shardings = jax.tree.map(lambda _: here, names.parameter_shapes(config))
+    return convert.load(config, open_weights(folder), shardings=shardings)

@@ -1,0 +1,74 @@
+"""The page beside an export: what the weights are, how they were trained, how they score."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from qwenvl_jax.checkpoint.stored import Stored
+
+_FIGURES = ("loss", "samples_read", "tokens", "images", "padding")
+
+
+def model_card(stored: Stored, *, dtype: str) -> str:
+    """Markdown: training config, data figures and eval scores, as far as the work directory has
+    them.
+    """
+    config = stored.run_config
+    sections = [
+        "---\ntags: [vision-language, qwen-vl]\n---",
+        f"# {stored.workdir.name}",
+        f"A Qwen-VL trained with qwenvl-jax, exported at step {stored.step} in {dtype}. The weights"
+        " have the released names and layouts; add the released model code (`modeling_qwen.py` and"
+        " its companions) and its `auto_map` to load them with `transformers`. `MANIFEST.json`"
+        " holds the sha256 of every file.",
+        "## Data\n\n" + _data(config, _last_record(stored.workdir)),
+        "## Scores\n\n" + _scores(stored.workdir),
+        "## Training config\n\n" + _block(_without_places(config)),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _block(values: Any) -> str:
+    return f"```json\n{json.dumps(values, indent=1, ensure_ascii=False, sort_keys=True)}\n```"
+
+
+def _without_places(config: dict) -> dict:
+    """Folders of the training machine say nothing to a reader and something about their owner."""
+    sources = {"data": ("sources", "tokenizer"), "heldout": ("sources",)}
+    kept = {key: value for key, value in config.items() if key != "init"}
+    for part, hidden in sources.items():
+        if part in kept:
+            kept[part] = {key: value for key, value in kept[part].items() if key not in hidden}
+    return kept
+
+
+def _last_record(workdir: Path) -> dict:
+    """The newest line of the run's log that is whole."""
+    log = workdir / "metrics.jsonl"
+    lines = log.read_text("utf-8").splitlines() if log.is_file() else []
+    for line in reversed(lines):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:  # cut by a kill
+            continue
+        if "loss" in record:
+            return record
+    return {}
+
+
+def _data(config: dict, record: dict) -> str:
+    lines = ["| source | language | weight | epochs |", "|---|---|---|---|"]
+    for name, source in config.get("data", {}).get("sources", {}).items():
+        epochs = record.get(f"epochs/{name}", "not recorded")
+        lines.append(f"| {name} | {source['language']} | {source['weight']} | {epochs} |")
+    if record:
+        lines += ["", f"At step {record['step']}, the last that was logged:", ""]
+        lines += [f"* {key}: {record[key]}" for key in _FIGURES if key in record]
+    return "\n".join(lines)
+
+
+def _scores(workdir: Path) -> str:
+    scores = workdir / "evaluation.json"
+    if not scores.is_file():
+        return "None were found beside the checkpoint."
+    return _block(json.loads(scores.read_text("utf-8")))
