@@ -4,13 +4,16 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	&& echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-torch lint clean
 
 demo: .venv/done
 	JAX_PLATFORMS=cpu $(BIN)/python launch/demo.py --workdir=runs/demo
 
 test: lint
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m "not torch"
+
+test-torch: .venv-torch/done
+	JAX_PLATFORMS=cpu .venv-torch/bin/python -m pytest -m torch
 
 lint: .venv/done
 	$(BIN)/ruff check .
@@ -22,5 +25,13 @@ lint: .venv/done
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements.txt
 	touch $@
 
+# Everything is named, so that no CUDA package comes along with torch; where pip is shown CPU builds
+# (PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL) it takes that of torch itself as well.
+.venv-torch/done: requirements.txt requirements-torch.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python -m pip install --quiet --no-deps -r requirements.txt -r requirements-torch.txt
+	touch $@
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-torch runs
