@@ -15,12 +15,20 @@ class InitConfig:
 
     checkpoint: str = ""  # work directory of an earlier stage
     take: str = ".*"  # regex over the paths of the parameters that come from there
+    vit: str = ""  # PyTorch directory or file: OpenCLIP's, or a Qwen-VL's
+    adapter: str = ""  # a Qwen-VL's
+    decoder: str = ""  # Qwen-7B's, or a Qwen-VL's
 
     def __post_init__(self):
         try:
             re.compile(self.take)
         except re.error as error:
             raise ValueError(f"config.init.take is no regular expression: {error}") from None
+
+    def sources(self) -> dict[str, str]:
+        """Tower -> the PyTorch directory or file that it comes from, where one is named."""
+        named = {tower: getattr(self, tower) for tower in ("vit", "adapter", "decoder")}
+        return {tower: path for tower, path in named.items() if path}
 
     def takes(self, path: str) -> bool:
         """Whether the parameter at `path` comes from the checkpoint."""

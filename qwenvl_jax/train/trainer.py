@@ -21,7 +21,7 @@ from qwenvl_jax.batch import Batch
 from qwenvl_jax.checkpoint.manager import Checkpoints, load_parameters
 from qwenvl_jax.parallel import mesh as mesh_lib
 from qwenvl_jax.parallel import rules
-from qwenvl_jax.train import loop, optim
+from qwenvl_jax.train import loop, optim, starting
 from qwenvl_jax.train import state as state_lib
 from qwenvl_jax.train.config import TrainConfig
 from qwenvl_jax.train.report import Report, Source
@@ -113,12 +113,12 @@ def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
 
 
 def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tree]:
-    """Step 0: random weights or those of `config.init.checkpoint`, directly in their shards."""
+    """Step 0: random weights or those that `config.init` names, directly in their shards."""
     given: trees.Tree = {}
     with jax.set_mesh(prepared.mesh):
+        where = trees.merge(prepared.shardings[0].params, prepared.shardings[1])
         if config.init.checkpoint:
             shapes = trees.merge(prepared.shapes[0].params, prepared.shapes[1])
-            where = trees.merge(prepared.shardings[0].params, prepared.shardings[1])
             loaded = load_parameters(config.init.checkpoint, shapes, where)
             given, _ = trees.partition(loaded, config.init.takes)
             logging.info(
@@ -126,6 +126,7 @@ def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tr
                 config.init.take,
                 config.init.checkpoint,
             )
+        given = trees.merge(given, starting.load(config.model, config.init, where))
         make = jax.jit(
             lambda seed, given: state_lib.initialize(
                 config.model, config.optim, prepared.tx, seed, given
@@ -176,6 +177,7 @@ def run(
     Returns:
       The final state and the frozen parameters.
     """
+    starting.check(config.model, config.init)
     prepared = prepare(config, batch_shapes, num_sources=len(sources))
     report = Report(Path(workdir), config, sources, prepared.mesh, batch_shapes)
     report.memory(memory(prepared.train_step))

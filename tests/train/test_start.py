@@ -1,0 +1,51 @@
+"""Starting weights by config: the right tensors, or the key that is wrong."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from qwenvl_jax import trees
+from qwenvl_jax.checkpoint import convert
+from qwenvl_jax.train import starting
+from qwenvl_jax.train.config import InitConfig
+from tests.batches import toy_model
+from tests.weights import random_weights
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    folder, params = tmp_path_factory.mktemp("released"), random_weights(toy_model())
+    convert.save(params, folder, config=toy_model(), dtype="float32")
+    return str(folder), params
+
+
+def test_towers_come_from_the_directories_that_are_named(released):
+    """A tower that nobody named must stay random; a named one is the file's, bit by bit."""
+    folder, params = released
+    init = InitConfig(vit=folder, adapter=folder)
+    starting.check(toy_model(), init)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    given = starting.load(toy_model(), init, jax.tree.map(lambda _: here, params))
+    assert set(given) == {"vit", "adapter"}
+    for path, leaf in trees.flatten(given).items():
+        np.testing.assert_array_equal(leaf, trees.flatten(params)[path], err_msg=path)
+
+
+def test_two_claims_on_one_parameter_are_refused(released):
+    """Whichever won, the user would have meant the other."""
+    init = InitConfig(checkpoint="stage0", vit=released[0])
+    with pytest.raises(ValueError, match="config.init.vit and config.init.checkpoint both give"):
+        starting.check(toy_model(), init)
+    starting.check(toy_model(), InitConfig(checkpoint="x", take="decoder/.*", vit=released[0]))
+
+
+def test_a_missing_path_and_other_sizes_name_the_key(released):
+    """Told before a compile that takes minutes, not after it."""
+    with pytest.raises(ValueError, match="config.init.decoder: .*no such file"):
+        starting.check(toy_model(), InitConfig(decoder="/no/such/folder"))
+    other = toy_model(dtype="bfloat16")
+    other = dataclasses.replace(other, vit=dataclasses.replace(other.vit, layers=5))
+    with pytest.raises(ValueError, match=r"(?s)config.init.vit: .*missing"):
+        starting.check(other, InitConfig(vit=released[0]))
