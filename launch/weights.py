@@ -61,7 +61,8 @@ def import_weights(sources: Mapping[str, str], workdir: str | Path, *, page: str
     if "qwen_vl" in sources and (directory / "config.json").is_file():
         _take_sizes(config, json.loads((directory / "config.json").read_text("utf-8")))
     model = settings.build(ModelConfig, config.model.to_dict(), "config.model")
-    mesh = make_mesh(settings.build(MeshConfig, config.mesh.to_dict(), "config.mesh"))
+    # Copies along `data` would only be thrown away again: every device holds another part.
+    mesh = make_mesh(MeshConfig(data=1, fsdp=-1, tensor=config.mesh.tensor))
     shardings = rules.parameter_shardings(mesh, names.parameter_shapes(model))
     params = import_parameters(model, sources, shardings=shardings, seed=config.seed)
     plain = json.loads(config.to_json())

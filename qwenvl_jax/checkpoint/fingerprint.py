@@ -8,6 +8,8 @@ word, changes the hash.
 """
 
 import hashlib
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from jax import lax
 
 from qwenvl_jax import trees
 
+_GROUP_BYTES = 1 << 28
 _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
@@ -39,18 +42,37 @@ def _digest_leaf(x: jax.Array) -> jax.Array:
     return jnp.stack([first, second])
 
 
-_digest = jax.jit(_digest_leaf)
+@jax.jit
+def _digests(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return jax.tree.map(_digest_leaf, leaves)
 
 
 def fingerprint(tree: trees.Tree) -> str:
     """16 hex digits that name the content of `tree` (any pytree of 8-, 16- or 32-bit arrays).
 
-    A leaf may also be a function that returns it: then one leaf exists at a time.
+    Leaves may also be functions that return them: then few exist at a time.
     """
-    leaves = trees.flatten(tree)
     lines = []
-    for path in sorted(leaves):
-        leaf = leaves[path]() if callable(leaves[path]) else leaves[path]
-        digest = jax.device_get(_digest(leaf)).tolist()
-        lines.append(f"{path} {leaf.dtype} {tuple(leaf.shape)} {digest}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    for group in _groups(trees.flatten(tree)):
+        digests = jax.device_get(_digests(group))
+        lines += [
+            f"{path} {leaf.dtype} {tuple(leaf.shape)} {digests[path].tolist()}"
+            for path, leaf in group.items()
+        ]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+
+
+def _groups(leaves: dict[str, Any]) -> Iterator[dict[str, jax.Array]]:
+    """All leaves that are there at once, the others a few at a time: a compilation each."""
+    yield {path: leaf for path, leaf in leaves.items() if not callable(leaf)}
+    group, size = {}, 0
+    for path, read in leaves.items():
+        if not callable(read):
+            continue
+        leaf = read()
+        if group and size + leaf.nbytes > _GROUP_BYTES:
+            yield group
+            group, size = {}, 0
+        group[path] = leaf
+        size += leaf.nbytes
+    yield group

@@ -7,6 +7,7 @@ from typing import Any
 from qwenvl_jax.model.config import AdapterConfig, DecoderConfig, ModelConfig, VitConfig
 
 POSITION_GRID = 16  # side of the stored position table, whatever the image size
+RELEASED_RATIO = 4.9231  # of the vision tower's MLP width to its width
 
 
 def model_config(values: Mapping[str, Any], **changes: Any) -> ModelConfig:
@@ -114,12 +115,16 @@ def released_config(config: ModelConfig, *, dtype: str) -> dict[str, Any]:
 
 
 def mlp_ratio(width: int, mlp_width: int) -> float:
-    """The shortest ratio from which `int(width * ratio)` is the MLP's width (4.9231 when released).
+    """A ratio from which `int(width * ratio)` is the MLP's width: the released one where it fits,
+    else the shortest.
 
     Rounded up: the product is cut, never rounded.
+
+    Raises:
+      ValueError: there is none; names the config key.
     """
-    for digits in range(17):
-        ratio = math.ceil(mlp_width / width * 10**digits) / 10**digits
+    shortest = (math.ceil(mlp_width / width * 10**n) / 10**n for n in range(17))
+    for ratio in (RELEASED_RATIO, *shortest):
         if int(width * ratio) == mlp_width:
             return ratio
     raise ValueError(f"config.model.vit.mlp_width={mlp_width}: no ratio of {width} gives it")
