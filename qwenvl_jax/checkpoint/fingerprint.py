@@ -63,13 +63,10 @@ def fingerprint(tree: trees.Tree) -> str:
 
 
 def _groups(leaves: dict[str, Any]) -> Iterator[dict[str, jax.Array]]:
-    """All leaves that are there at once, the others a few at a time: a compilation each."""
-    yield {path: leaf for path, leaf in leaves.items() if not callable(leaf)}
+    """Leaves a few at a time: a compilation for each group, not more words in memory than its."""
     group, size = {}, 0
-    for path, read in leaves.items():
-        if not callable(read):
-            continue
-        leaf = read()
+    for path, value in leaves.items():
+        leaf = value() if callable(value) else value
         if group and size + leaf.nbytes > _GROUP_BYTES:
             yield group
             group, size = {}, 0
