@@ -1,8 +1,7 @@
 """What the stages share: the model's sizes and the embedded scenes as a data set.
 
 A config is plain data; `launch/run.py` turns it into checked dataclasses. Every field can be set on
-the command line:
-`--config.optim.steps=100`.
+the command line: `--config.optim.steps=100`.
 """
 
 import json
@@ -64,9 +63,7 @@ def small_model(*, vocab_size: int, image_pad_id: int) -> ConfigDict:
                 mlp_width=256,
                 position_grid=8,
             ),
-            # Features start at the scale of the small decoder's embeddings: twenty times larger,
-            # they would drown what its frozen layers add to them.
-            adapter=dict(num_queries=16, heads=4, output_scale=0.05),
+            adapter=dict(num_queries=16, heads=4),
             decoder=dict(
                 vocab_size=vocab_size,
                 width=128,
@@ -74,6 +71,9 @@ def small_model(*, vocab_size: int, image_pad_id: int) -> ConfigDict:
                 heads=4,
                 mlp_width=384,
                 train_length=256,
+                # The scale at which an adapter's features start: nothing then has to grow or to
+                # shrink before a frozen decoder can read them.
+                embedding_scale=1.0,
                 image_pad_id=image_pad_id,
             ),
             dtype="float32",

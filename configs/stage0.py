@@ -1,9 +1,8 @@
 """Stage 0: a decoder that starts from nothing reads text; the ViT and the adapter wait.
 
 The paper starts from Qwen-7B. A demo-sized decoder has no such ancestor, so it is pretrained here,
-through the same trainer,
-on text that describes the scenes it will later see. There is no released-size variant: start stage
-1 from Qwen-7B instead.
+through the same trainer, on text that describes the scenes it will later see. There is no
+released-size variant: start stage 1 from Qwen-7B instead.
 """
 
 from ml_collections import ConfigDict
@@ -22,5 +21,5 @@ def get_config(arg: str = "") -> ConfigDict:
     for source in config.data.sources.values():
         source.weight = 0.5  # Chinese must be learned from text; stage 1 has little of it
     config.optim.trainable = r"decoder/.*"
-    config.optim.update(dict(peak_lr=3e-3, warmup_steps=50, steps=900))
+    config.optim.update(dict(peak_lr=3e-3, warmup_steps=50, steps=450))
     return config

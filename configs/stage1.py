@@ -6,8 +6,8 @@ The paper's table (arXiv 2308.12966 v3, table 8):
     rate        2e-4 -> 1e-6, 500 steps of warm-up, cosine, 50,000 steps
     batch       30,720 samples a step, 6 microbatches
     picture     224 px, 256 patches -> 256 queries
-    text        512 positions a sample in the padded format; here rows of 2,048 hold
-                about 6.7 samples each, so 4,608 rows are 30,720 samples
+    text        512 positions a sample in the padded format; here rows of 2,048 hold about 6.7
+                samples each, so 4,608 rows are 30,720 samples
 
 Variants: `configs/stage1.py:demo,data=FOLDER` is the same stage on the embedded scenes.
 """
@@ -72,7 +72,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.init.take = "decoder/.*"  # stage 0 trained nothing else
         config.data.image_slots = 9
         config.data.global_rows = 8
-        config.optim.update(dict(peak_lr=2e-3, warmup_steps=50, steps=1000, accumulation=1))
+        config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=1200, accumulation=1))
         config.optim.vit_layer_decay = 1.0  # nothing pretrained to protect
-        config.checkpoint.every = config.eval_every = 250
+        config.checkpoint.every = config.eval_every = 300
     return config

@@ -3,8 +3,7 @@
 data     draw bilingual scenes, write ArrayRecord shards, train a small vocabulary
 stage 0  the decoder learns to write captions from text alone; the rest is frozen
 stage 1  the ViT and the adapter learn to show pictures to the frozen decoder
-test     captions of scenes never seen, in both languages, beside the same figures for shuffled
-pictures
+test     captions of scenes never seen, in both languages, beside the same for shuffled pictures
 """
 
 import json

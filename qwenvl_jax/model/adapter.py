@@ -68,7 +68,7 @@ class Adapter(nn.Module):
         k_MPD = kv_MPD + jnp.asarray(keys_PD, dtype)
         out_MQD = CrossAttention(self.config, name="attn")(q_MQD, k_MPD, kv_MPD)
 
-        out_MQD = LayerNorm(config.eps, config.output_scale, name="ln_post")(out_MQD)
+        out_MQD = LayerNorm(config.eps, name="ln_post")(out_MQD)
         init = nn.initializers.normal(width**-0.5)
         proj = nn.Dense(width, use_bias=False, dtype=dtype, kernel_init=init, name="proj")
         return constrain(proj(out_MQD), "batch", None, None)

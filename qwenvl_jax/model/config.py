@@ -52,7 +52,6 @@ class AdapterConfig:
 
     num_queries: int
     heads: int
-    output_scale: float = 1.0  # standard deviation of the features at a random start
     eps: float = 1e-6
 
     def __post_init__(self):
@@ -81,6 +80,7 @@ class DecoderConfig:
     train_length: int  # beyond it, in evaluation, NTK and log-n rules apply
     image_pad_id: int  # the token whose embedding an image feature replaces
     rope_base: float = 10000.0
+    embedding_scale: float = 0.02  # standard deviation of the embeddings at a random start
     eps: float = 1e-6
 
     def __post_init__(self):

@@ -88,10 +88,9 @@ class Decoder(nn.Module):
 
     def setup(self):
         decoder = self.config.decoder
-        init = nn.initializers.normal(0.02)
-        self.embedding = self.param(
-            "embedding", init, (decoder.vocab_size, decoder.width), jnp.float32
-        )
+        shape = (decoder.vocab_size, decoder.width)
+        start = nn.initializers.normal(decoder.embedding_scale)
+        self.embedding = self.param("embedding", start, shape, jnp.float32)
         self.blocks = stack(
             Block,
             layers=decoder.layers,
@@ -101,8 +100,9 @@ class Decoder(nn.Module):
             keep_hidden=self.keep_hidden,
         )
         self.ln_f = RMSNorm(decoder.eps)
+        start = nn.initializers.normal(0.02)
         self.head = nn.Dense(
-            decoder.vocab_size, use_bias=False, dtype=self.config.dtype, kernel_init=init
+            decoder.vocab_size, use_bias=False, dtype=self.config.dtype, kernel_init=start
         )
 
     def embed(self, tokens_BT: Int32[Array, "B T"]) -> Float[Array, "B T D"]:

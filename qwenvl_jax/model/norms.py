@@ -12,12 +12,10 @@ class LayerNorm(nn.Module):
     """`(x - mean) / sqrt(var + eps) * scale + bias` over the last dim, in float32, cast back."""
 
     eps: float
-    start: float = 1.0  # of the scale
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
-        init = nn.initializers.constant(self.start)
-        scale = self.param("scale", init, (x.shape[-1],), jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
         wide = x.astype(jnp.float32)
         mean = jnp.mean(wide, axis=-1, keepdims=True)

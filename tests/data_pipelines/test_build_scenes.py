@@ -199,7 +199,7 @@ def test_text_samples_hold_the_caption_prompt(built):
     assert tokenizer.padded_vocab_size % 128 == 0
     for language in ("en", "zh"):
         records = read(built / "train" / f"text_{language}")
-        assert {record.meta["form"] for record in records} == {"grid", "list", "other", "plain"}
+        assert {record.meta["form"] for record in records} == {"grid", "bag", "list", "plain"}
         for record in records:
             before, told = record.text.split(CAPTION[language])
             joined = [*tokenizer.encode(before), *tokenizer.encode(CAPTION[language])]

@@ -16,8 +16,8 @@ class SceneConfig(NamedTuple):
     kinds: int = 60  # 0: all that the font draws
     image_size: int = 64
     max_objects: int = 4
-    object_min: float = 0.3  # longer side of an object, as a share of the picture's
-    object_max: float = 0.45
+    object_min: float = 0.35  # longer side of an object, as a share of the picture's
+    object_max: float = 0.55
     held_out_every: int = 5  # every n-th kind stays out of training's relation captions; 0: none
     grid: int = 4  # cells of a side in the text samples' picture of a scene: sqrt(queries) fits
     image_format: ImageFormat = "png"

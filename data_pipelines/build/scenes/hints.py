@@ -5,6 +5,7 @@ caption task. A decoder that has learnt to read such a context needs of the pict
 context says: that is what makes a frozen decoder of a few layers usable in stage 1.
 """
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -13,9 +14,9 @@ from data_pipelines.build.scenes.glyphs import Glyph
 from data_pipelines.build.scenes.layout import Scene
 from qwenvl_jax.text.prompts import CAPTION
 
-FORMS = ("grid", "list", "other", "plain")
-_WEIGHTS = (6, 2, 1, 1)
-EMPTY = "-"
+FORMS = ("grid", "bag", "list", "plain")
+_WEIGHTS = (4, 4, 1, 1)
+EMPTY = " -"
 
 
 def hint(
@@ -31,17 +32,22 @@ def hint(
     """(form, chunks) of a text-only sample.
 
     grid: the picture cut into grid x grid cells, row by row: a cell holds the name of the object
-    whose centre is in it, or "-". The image's queries come in the same order, so an adapter can
+    that covers its centre, or "-". The image's queries come in the same order, so an adapter can
     take the same part.
-    list: names with the centre in hundredths, in random order. other: the caption in the other
-    language. plain: the caption alone, as it is without a picture.
+    bag: as many cells, each with the name of any one object: what is known of a picture before
+    it is known where. Without it a decoder reads no cell that is not wholly one name, and an
+    adapter that starts at random gets no gradient worth the name.
+    list: names with the centre in hundredths, in random order.
+    plain: the caption alone, as it is without a picture.
+
+    Each name is in either language, whatever the caption's: what is read of a picture has no
+    language, so the decoder must learn that the two names of a kind are one thing.
     """
     (form,) = rng.choices(FORMS, _WEIGHTS)
-    other: Language = "zh" if language == "en" else "en"
     lines = {
-        "grid": lambda: _grid(scene, glyphs, language, image_size, grid),
-        "list": lambda: _places(scene, glyphs, rng, language, image_size),
-        "other": lambda: caption(scene, glyphs, layout=layout, language=other).chunks,
+        "grid": lambda: _grid(scene, glyphs, rng, image_size, grid),
+        "bag": lambda: _bag(scene, glyphs, rng, grid),
+        "list": lambda: _places(scene, glyphs, rng, image_size),
         "plain": list,
     }[form]()
     if lines:
@@ -50,18 +56,37 @@ def hint(
     return form, [*lines, CAPTION[language], " " + told[0], *told[1:]]
 
 
-def _grid(scene, glyphs, language, image_size, grid):
+def _name(glyph: Glyph, rng: random.Random) -> str:
+    return rng.choice((" " + glyph.kind.en, glyph.kind.zh))
+
+
+def _grid(scene, glyphs, rng, image_size, grid):
     cells = [EMPTY] * grid**2
+    side = image_size / grid
     for thing in scene.objects:
-        column, row = (int(c * grid / image_size) for c in thing.center)
-        cells[row * grid + column] = getattr(glyphs[thing.glyph].kind, language)
-    return [" " + cell for cell in cells] if language == "en" else cells
+        name = _name(glyphs[thing.glyph], rng)
+        columns = _covered(thing.x, thing.width, side)
+        for row in _covered(thing.y, thing.height, side):
+            for column in columns:
+                cells[row * grid + column] = name
+    return cells
 
 
-def _places(scene, glyphs, rng, language, image_size):
+def _bag(scene, glyphs, rng, grid):
+    drawn = rng.choices(scene.objects, k=grid**2)
+    return [_name(glyphs[thing.glyph], rng) for thing in drawn]
+
+
+def _covered(start: int, length: int, side: float) -> range:
+    """Cells whose centres lie in [start, start + length]; at least the one its centre is in."""
+    first, last = math.ceil(start / side - 0.5), math.floor((start + length) / side - 0.5)
+    own = int((start + length / 2) / side)
+    return range(first, last + 1) if first <= last else range(own, own + 1)
+
+
+def _places(scene, glyphs, rng, image_size):
     chunks: list[str] = []
     for thing in rng.sample(scene.objects, len(scene.objects)):
         x, y = (int(c * 100 / image_size) for c in thing.center)
-        name = getattr(glyphs[thing.glyph].kind, language)
-        chunks += [" " + name if language == "en" else name, f" ({x},{y})"]
+        chunks += [_name(glyphs[thing.glyph], rng), f" ({x},{y})"]
     return chunks

@@ -8,6 +8,7 @@ from data_pipelines.build.scenes.glyphs import Glyph
 
 Split = Literal["train", "validation", "test"]
 _TRIES = 30
+_OFTEN = (4, 3, 2, 1)  # how often a scene is to hold one, two, three, four objects
 
 
 class Placed(NamedTuple):
@@ -52,7 +53,8 @@ def sample_scene(
     """
     rng = random.Random(name)
     placed: list[Placed] = []
-    for number in range(rng.randint(1, max_objects)):
+    (wanted,) = rng.choices(range(1, max_objects + 1), _OFTEN[:max_objects])
+    for number in range(wanted):
         same = number > 0 and rng.random() < repeat
         glyph = placed[-1].glyph if same else rng.randrange(len(glyphs))
         for _ in range(_TRIES):
