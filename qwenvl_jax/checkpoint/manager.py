@@ -2,16 +2,18 @@
 
     workdir/checkpoints/120/params       the trainable parameters
                             optimizer    moments and counts
-                            meta         step, data iterator, config, and the content hashes of all
-                            that belongs to it
+                            meta         step, data iterator, config, content hashes
+                            MANIFEST.json
     workdir/frozen/6f0c../               the frozen parameters, once for all steps, named by their
-    content hash
+                                         content hash
 
-Saving is asynchronous. Orbax restores a flipped bit without a word, so restore compares content
-hashes.
+Saving is asynchronous; a step appears at once, with its manifest, or not at all. Orbax restores a
+flipped bit without a word, so restore compares files with the manifest, and a damaged step gives
+way to the newest intact one.
 """
 
 import dataclasses
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -24,6 +26,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from qwenvl_jax import trees
+from qwenvl_jax.checkpoint import intact, manifest
 from qwenvl_jax.checkpoint.fingerprint import fingerprint
 
 
@@ -33,6 +36,7 @@ class CheckpointConfig:
 
     every: int = 1000
     keep: int = 3
+    verify: bool = True  # compare a checkpoint's files with its manifest before they are read
 
     def __post_init__(self):
         for name in ("every", "keep"):
@@ -74,13 +78,18 @@ class Checkpoints:
     def __init__(self, workdir: str | Path, config: CheckpointConfig, run_config: dict):
         self._root = Path(workdir).absolute()
         self._run_config = run_config
+        self._verify = config.verify
+        self._saving: int | None = None
         self._frozen_hash: str | None = None
         if jax.process_index() == 0:
             self._remove_leftovers()
         multihost_utils.sync_global_devices("checkpoint leftovers removed")
         self._manager = ocp.CheckpointManager(
             self._root / "checkpoints",
-            options=ocp.CheckpointManagerOptions(max_to_keep=config.keep),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=config.keep,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._list_files),
+            ),
             item_handlers={
                 "params": ocp.StandardCheckpointHandler(),
                 "optimizer": ocp.StandardCheckpointHandler(),
@@ -94,6 +103,11 @@ class Checkpoints:
             for leftover in folder.glob("*.orbax-checkpoint-tmp*"):
                 logging.warning("removing an unfinished save: %s", leftover)
                 shutil.rmtree(leftover)
+
+    def _list_files(self) -> None:
+        """Write the manifest of the step being saved; Orbax calls this before it renames it."""
+        (folder,) = (self._root / "checkpoints").glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        manifest.write(folder)
 
     def latest_step(self) -> int | None:
         """The newest whole step on disk."""
@@ -123,6 +137,8 @@ class Checkpoints:
             "data": _all_hosts(data).tolist(),
             "config": self._run_config,
         }
+        self._manager.wait_until_finished()
+        self._saving = step
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -140,9 +156,11 @@ class Checkpoints:
             return
         self._frozen_hash = fingerprint(frozen)
         folder = self._root / "frozen" / self._frozen_hash
-        if not folder.exists():
+        if not (folder / manifest.NAME).exists():
             with ocp.StandardCheckpointer() as checkpointer:
-                checkpointer.save(folder, frozen)
+                checkpointer.save(folder, frozen, force=True)
+            if jax.process_index() == 0:
+                manifest.write(folder)
 
     def restore(
         self,
@@ -152,42 +170,34 @@ class Checkpoints:
         frozen: trees.Tree,
         shardings: tuple[trees.Tree, Any, trees.Tree],
     ) -> Restored:
-        """The newest step, straight into its shards.
+        """The newest intact step, straight into its shards; damaged newer ones are moved aside.
 
         Args:
           params, opt_state, frozen: shapes (ShapeDtypeStructs) of what the config asks for.
           shardings: their shardings, in the same order.
 
         Raises:
-          ValueError: a parameter is missing, unexpected or of another shape, or the content does
-          not have the hash that was
-            written down when it was saved.
+          ValueError: a parameter is missing, unexpected or of another shape, or no step is intact.
         """
-        step = self.latest_step()
-        assert step is not None
+        step = intact.newest(self._root, verify=self._verify)
         where = self._root / "checkpoints" / str(step)
-        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[
-            "meta"
-        ]
+        meta = json.loads((where / "meta" / "metadata").read_text("utf-8"))
         _check_shapes(where / "params", params)
-        flat_opt = _by_path(opt_state)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(_shards(params, shardings[0])),
-                optimizer=ocp.args.StandardRestore(_shards(flat_opt, _by_path(shardings[1]))),
-            ),
-        )
-        _verify(restored["params"], meta["params"], where / "params")
-        _verify(restored["optimizer"], meta["optimizer"], where / "optimizer")
+        params = _load_folder(where / "params", params, shardings[0])
+        flat_opt, flat_shardings = _by_path(opt_state), _by_path(shardings[1])
+        leaves = trees.flatten(_load_folder(where / "optimizer", flat_opt, flat_shardings))
         if meta["frozen"]:
             frozen = _load_folder(self._root / "frozen" / meta["frozen"], frozen, shardings[2])
-            _verify(frozen, meta["frozen"], self._root / "frozen" / meta["frozen"])
         self._frozen_hash = meta["frozen"]
-        leaves = trees.flatten(restored["optimizer"])
         moments = trees.map_with_path(lambda path, _: leaves[path], opt_state)
-        data = np.asarray(meta["data"], np.int64)
-        return Restored(step, restored["params"], moments, frozen, data)
+        self._set_aside(step)
+        return Restored(step, params, moments, frozen, np.asarray(meta["data"], np.int64))
+
+    def _set_aside(self, step: int) -> None:
+        if jax.process_index() == 0:
+            intact.set_aside(self._root, step)
+        multihost_utils.sync_global_devices("damaged steps set aside")
+        self._manager.reload()
 
     def close(self) -> None:
         """Wait until everything that was started is on disk."""
@@ -195,34 +205,30 @@ class Checkpoints:
         self._manager.close()
 
 
-def load_parameters(workdir: str | Path, shapes: trees.Tree, shardings: trees.Tree) -> trees.Tree:
-    """All parameters of another run's newest step, trained and frozen ones together.
+def load_parameters(
+    workdir: str | Path, shapes: trees.Tree, shardings: trees.Tree, *, verify: bool = True
+) -> trees.Tree:
+    """All parameters of another run's newest intact step, trained and frozen ones together.
 
     Each comes in the dtype it was saved in.
 
+    Args:
+      verify: compare files with their manifests first.
+
     Raises:
-      ValueError: no checkpoint there, damaged content, or parameters that do not fit `shapes`.
+      ValueError: no intact checkpoint there, or parameters that do not fit `shapes`.
     """
     root = Path(workdir).absolute()
-    steps = sorted(int(p.name) for p in (root / "checkpoints").glob("*") if p.name.isdigit())
-    if not steps:
-        raise ValueError(f"config.init.checkpoint: no checkpoint under {root}")
-    step_dir = root / "checkpoints" / str(steps[-1])
-    meta = json.loads((step_dir / "meta" / "metadata").read_text())
-    folders = {"params": step_dir / "params"}
-    if meta["frozen"]:
-        folders["frozen"] = root / "frozen" / meta["frozen"]
-    saved = {name: _metadata(folder) for name, folder in folders.items()}
-    whole = {}
-    for tree in saved.values():
-        whole = trees.merge(whole, tree)
+    step_dir = root / "checkpoints" / str(intact.newest(root, verify=verify))
+    frozen = json.loads((step_dir / "meta" / "metadata").read_text("utf-8"))["frozen"]
+    folders = [step_dir / "params", *([root / "frozen" / frozen] if frozen else [])]
+    saved = [_metadata(folder) for folder in folders]
+    whole = functools.reduce(trees.merge, saved)
     trees.check_same_shapes(shapes, whole, what=f"checkpoint {step_dir}")
     by_path, merged = trees.flatten(shardings), {}
-    for name, folder in folders.items():
-        wanted = trees.map_with_path(lambda path, _: by_path[path], saved[name])
-        tree = _load_folder(folder, saved[name], wanted)
-        _verify(tree, meta[name], folder)
-        merged = trees.merge(merged, tree)
+    for folder, tree in zip(folders, saved, strict=True):
+        wanted = trees.map_with_path(lambda path, _: by_path[path], tree)
+        merged = trees.merge(merged, _load_folder(folder, tree, wanted))
     return merged
 
 
@@ -240,11 +246,3 @@ def _check_shapes(folder: Path, expected: trees.Tree) -> None:
 def _load_folder(folder: Path, shapes: trees.Tree, shardings: trees.Tree) -> trees.Tree:
     with ocp.StandardCheckpointer() as checkpointer:
         return checkpointer.restore(folder, _shards(shapes, shardings))
-
-
-def _verify(tree: trees.Tree, expected: str, where: Path) -> None:
-    found = fingerprint(tree)
-    if found != expected:
-        raise ValueError(
-            f"{where} is damaged: its content hashes to {found}, but {expected} was saved"
-        )

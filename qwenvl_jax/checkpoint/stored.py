@@ -10,7 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from qwenvl_jax import settings, trees
-from qwenvl_jax.checkpoint import names
+from qwenvl_jax.checkpoint import intact, names
 from qwenvl_jax.checkpoint.fingerprint import fingerprint
 from qwenvl_jax.model.config import ModelConfig
 
@@ -19,18 +19,16 @@ class Stored:
     """All parameters of a work directory, trained and frozen ones; none is in memory until read."""
 
     def __init__(self, workdir: str | Path):
-        """Open the newest step.
+        """Open the newest intact step.
 
         Raises:
-          ValueError: no checkpoint or no config there, or parameters that do not fit the config.
+          ValueError: no intact checkpoint or no config there, or parameters that do not fit the
+          config.
         """
         self.workdir = Path(workdir).absolute()
-        steps = [int(p.name) for p in (self.workdir / "checkpoints").glob("*") if p.name.isdigit()]
-        if not steps:
-            raise ValueError(f"no checkpoint under {self.workdir}")
+        self.step = intact.newest(self.workdir, verify=True)
         if not (self.workdir / "config.json").is_file():
             raise ValueError(f"{self.workdir / 'config.json'} is missing")
-        self.step = max(steps)
         where = self.workdir / "checkpoints" / str(self.step)
         self._meta = json.loads((where / "meta" / "metadata").read_text("utf-8"))
         self._folders = {"params": where / "params"}

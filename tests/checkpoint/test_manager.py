@@ -1,6 +1,7 @@
 """Checkpoints: what comes back is what was saved, or an error that says where the damage is."""
 
 import dataclasses
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +9,13 @@ import numpy as np
 import pytest
 
 from qwenvl_jax import trees
+from qwenvl_jax.checkpoint import intact, manifest
 from qwenvl_jax.checkpoint.fingerprint import fingerprint
 from qwenvl_jax.checkpoint.manager import CheckpointConfig, Checkpoints, load_parameters
 from qwenvl_jax.model.config import AdapterConfig
 from qwenvl_jax.parallel import rules
 from qwenvl_jax.parallel.mesh import MeshConfig
-from qwenvl_jax.train import optim, trainer
+from qwenvl_jax.train import optim, program, trainer
 from qwenvl_jax.train import state as state_lib
 from qwenvl_jax.train.config import TrainConfig
 from tests.batches import packed_batch, shapes_of, toy_model
@@ -32,15 +34,16 @@ def prepared():
         loss_chunk=16,
     )
     batch = packed_batch(np.random.default_rng(0))
-    return config, trainer.prepare(config, shapes_of(batch), num_sources=2)
+    return config, program.prepare(config, shapes_of(batch), num_sources=2)
 
 
-@pytest.fixture
-def saved(prepared, tmp_path):
+@pytest.fixture(scope="module")
+def written(prepared, tmp_path_factory):
     """A work directory with steps 1 and 2."""
     config, parts = prepared
+    folder = tmp_path_factory.mktemp("written")
     state, frozen = trainer.start(config, parts)
-    checkpoints = Checkpoints(tmp_path, CheckpointConfig(every=1, keep=3), {"seed": 0})
+    checkpoints = Checkpoints(folder, CheckpointConfig(every=1, keep=3), {"seed": 0})
     with jax.set_mesh(parts.mesh):
         for step in (1, 2):
             batch = packed_batch(np.random.default_rng(step))
@@ -54,13 +57,21 @@ def saved(prepared, tmp_path):
                 data=DATA + step,
             )
     checkpoints.close()
-    return tmp_path, jax.device_get(state), jax.device_get(frozen)
+    return folder, jax.device_get(state), jax.device_get(frozen)
 
 
-def restore(parts, folder):
+@pytest.fixture
+def saved(written, tmp_path):
+    """A copy of it that a test may damage."""
+    folder, state, frozen = written
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return tmp_path, state, frozen
+
+
+def restore(parts, folder, *, verify=True):
     shapes, frozen_shapes = parts.shapes
     shardings, frozen_shardings = parts.shardings
-    checkpoints = Checkpoints(folder, CheckpointConfig(every=1, keep=3), {})
+    checkpoints = Checkpoints(folder, CheckpointConfig(every=1, keep=3, verify=verify), {})
     try:
         return checkpoints.restore(
             params=shapes.params,
@@ -102,18 +113,50 @@ def test_frozen_weights_are_written_once(saved):
     assert not any("decoder" in name for name in names)
 
 
-@pytest.mark.parametrize("part", ["checkpoints/2/params", "checkpoints/2/optimizer", "frozen"])
-def test_flipped_bits_are_noticed(prepared, saved, part):
-    """Orbax restores damaged content silently; the content hash must not."""
+def flip(file):
+    """Change one bit in the middle."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 16
+    file.write_bytes(bytes(content))
+
+
+def test_a_flipped_bit_in_any_file_gives_way_to_the_older_step(prepared, saved, caplog):
+    """Orbax restores damage silently; each file of a step in turn must be found and named."""
     folder, _, _ = saved
-    victim = max((folder / part).rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
-    content = bytearray(victim.read_bytes())
-    for place in range(len(content) // 8, len(content), len(content) // 8):
-        content[place] ^= 16
-    victim.write_bytes(bytes(content))
-    # Either the format notices (its own words) or the content hash does ("damaged").
-    with pytest.raises(Exception, match=r"."):
+    assert intact.newest(folder, verify=True) == 2
+    files = [p for p in (folder / "checkpoints" / "2").rglob("*") if p.is_file()]
+    files = [p for p in files if p.stat().st_size and p.name not in manifest.STAMPS]
+    assert len(files) > 10
+    for file in files:
+        flip(file)
+        caplog.clear()
+        assert intact.newest(folder, verify=True) == 1
+        assert file.name in caplog.text
+        flip(file)
+    flip(files[0])
+    assert restore(prepared[1], folder).step == 1
+    assert (folder / "checkpoints-damaged" / "2").is_dir()
+    assert not (folder / "checkpoints" / "2").exists()
+
+
+def test_a_flag_skips_the_check(prepared, saved):
+    """A manifest that was lost must not lock anyone out of weights that are there."""
+    folder, state, _ = saved
+    (folder / "checkpoints" / "2" / manifest.NAME).unlink()
+    assert intact.newest(folder, verify=True) == 1
+    back = restore(prepared[1], folder, verify=False)
+    assert back.step == 2
+    assert_same(back.params, state.params)
+
+
+def test_damaged_frozen_weights_leave_no_intact_step(prepared, saved):
+    """All steps share them: falling back must end in an error, with nothing moved away."""
+    folder, _, _ = saved
+    files = [p for p in (folder / "frozen").rglob("*") if p.is_file()]
+    flip(max(files, key=lambda p: p.stat().st_size))
+    with pytest.raises(ValueError, match="no intact checkpoint under"):
         restore(prepared[1], folder)
+    assert (folder / "checkpoints" / "2").is_dir()
 
 
 def test_another_shape_is_refused_with_its_path(prepared, saved):
@@ -155,7 +198,7 @@ def test_a_later_stage_takes_all_parameters(prepared, saved):
 
 def test_no_checkpoint_is_said_so(prepared, tmp_path):
     parts = prepared[1]
-    with pytest.raises(ValueError, match="config.init.checkpoint: no checkpoint"):
+    with pytest.raises(ValueError, match="no checkpoint under"):
         load_parameters(tmp_path, parts.shapes[1], parts.shardings[1])
 
 
