@@ -116,10 +116,10 @@ def ours(folder: Path, data: str) -> dict:
     import jax
 
     from qwenvl_jax.parallel import rules
-    from qwenvl_jax.train import trainer
+    from qwenvl_jax.train import program, trainer
 
     training, config = parse(data)
-    prepared = trainer.prepare(training, config.batch_shapes(), num_sources=len(config.sources))
+    prepared = program.prepare(training, config.batch_shapes(), num_sources=len(config.sources))
     state, frozen = trainer.start(training, prepared)
     sharding = rules.batch_sharding(prepared.mesh)
     seconds, losses = [], []

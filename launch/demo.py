@@ -11,13 +11,13 @@ import sys
 import time
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from configs import stage0, stage1
 from data_pipelines.build.scenes import SceneConfig, build_scenes
-from launch import evaluate, stage
+from launch import evaluate, logs, stage
 from qwenvl_jax.train.metrics import read_metrics
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Where everything goes.")
@@ -54,7 +54,7 @@ def demo(workdir: Path) -> dict:
 
 
 def main(_) -> None:
-    logging.set_verbosity(logging.INFO)
+    logs.start()
     workdir = Path(_WORKDIR.value)
     results = demo(workdir)
     print(evaluate.table(results))

@@ -1,9 +1,10 @@
-"""Caption held-out scenes: `python launch/evaluate.py --workdir=runs/demo/stage1
---data=runs/demo/data`.
+"""Caption held-out scenes.
+
+    python launch/evaluate.py --workdir=runs/demo/stage1 --data=runs/demo/data
 
 Prints and saves, per language, the held-out loss and the share of object kinds named correctly,
-each beside the same figure with
-the pictures shuffled: a model that does not look at the picture scores the same on both.
+each beside the same figure with the pictures shuffled: a model that does not look at the picture
+scores the same on both.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import ConfigDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -22,6 +23,7 @@ from data_pipelines.schema import Record
 from data_pipelines.stream.config import StreamConfig
 from data_pipelines.stream.source import read_records
 from data_pipelines.stream.stream import eval_batches
+from launch import logs
 from launch.stage import parse
 from qwenvl_jax import trees
 from qwenvl_jax.batch import Batch
@@ -183,7 +185,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def main(_) -> None:
-    logging.set_verbosity(logging.INFO)
+    logs.start()
     values = flags.FLAGS
     print(table(evaluate(values.workdir, values.data, scenes=values.scenes)))
 

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import jax
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from launch import stage
+from launch import logs, stage
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A file of configs/, `:variant` after it."
@@ -24,7 +24,7 @@ _MULTIHOST = flags.DEFINE_bool("multihost", False, "One process of a job over se
 
 
 def main(_) -> None:
-    logging.set_verbosity(logging.INFO)
+    logs.start()
     if _MULTIHOST.value:
         jax.distributed.initialize()
     stage.train(_CONFIG.value, _WORKDIR.value)

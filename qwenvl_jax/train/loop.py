@@ -1,7 +1,7 @@
 """The loop: evaluate, save, next batch, step, log; always in this order.
 
-Metrics of step n - 1 are fetched after step n was dispatched, so that the devices never wait for
-the log.
+A step's metrics go to the log while they are still on the devices; it fetches them after the next
+step was dispatched, so that the devices never wait for the log.
 """
 
 from collections.abc import Callable
@@ -49,10 +49,10 @@ def train(
       train_step: compiled; donates the state.
       evaluate, save: called with the number of steps done; they decide themselves whether it is
       time.
-      log: called with a step's index and its metrics, still on the devices.
+      log: called with a step's index and its metrics, still on the devices; may fetch those of the
+      step before.
       timer: a context manager over the named part of the loop (`data`, `eval`, `save`, `log`).
     """
-    pending: tuple[int, dict[str, Any]] | None = None
     for step in range(first, steps):
         with timer("eval"):
             evaluate(step, state)
@@ -62,11 +62,7 @@ def train(
             batch = next(data)
         state, metrics = train_step(state, frozen, batch)
         with timer("log"):
-            if pending is not None:
-                log(*pending)
-            pending = (step, metrics)
-    if pending is not None:
-        log(*pending)
+            log(step, metrics)
     evaluate(steps, state)
     save(steps, state, data.state())
     return state

@@ -62,6 +62,7 @@ class Report:
         self._devices = f"{mesh.devices.size} x {kind}"
         self._main = jax.process_index() == 0
         self._writer: MetricWriter | None = None
+        self._pending: tuple[int, dict[str, Any]] | None = None
 
     def memory(self, kinds: dict[str, int]) -> None:
         """Say what the compiled step needs, before any weight is made."""
@@ -79,7 +80,19 @@ class Report:
             self._progress = Progress(self._config.optim.steps, initial=first)
 
     def step(self, step: int, metrics: dict[str, Any]) -> None:
-        """Log one step; waits for its metrics to leave the devices."""
+        """Take one step's metrics, still on the devices, and log those of the step before."""
+        self.flush()
+        self._pending = (step, metrics)
+
+    def flush(self) -> None:
+        """Log what was taken last; waits for it to leave the devices. To be called before a
+        checkpoint is written: a run that resumes there must find every earlier step in its log.
+        """
+        if self._pending is not None:
+            self._write(*self._pending)
+            self._pending = None
+
+    def _write(self, step: int, metrics: dict[str, Any]) -> None:
         values = jax.device_get(metrics)
         now = time.perf_counter()
         seconds, self._clock = now - self._clock, now

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from qwenvl_jax import trees
 from qwenvl_jax.parallel import rules
 from qwenvl_jax.parallel.mesh import MeshConfig
-from qwenvl_jax.train import trainer
+from qwenvl_jax.train import program, trainer
 from qwenvl_jax.train.config import TrainConfig
 from tests.batches import packed_batch, shapes_of, toy_model
 from tests.train.test_step import optim_config
@@ -29,7 +29,7 @@ def prepare(mesh, **optim):
     )
     batch = packed_batch(np.random.default_rng(0))
     devices = jax.devices()[: int(np.prod(mesh))]
-    return config, trainer.prepare(config, shapes_of(batch), num_sources=2, devices=devices)
+    return config, program.prepare(config, shapes_of(batch), num_sources=2, devices=devices)
 
 
 @pytest.fixture(scope="module")

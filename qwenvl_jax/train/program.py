@@ -1,0 +1,100 @@
+"""A stage's programs, compiled for a mesh before any weight exists."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+from qwenvl_jax import trees
+from qwenvl_jax.batch import Batch
+from qwenvl_jax.parallel import mesh as mesh_lib
+from qwenvl_jax.parallel import rules
+from qwenvl_jax.train import optim
+from qwenvl_jax.train import state as state_lib
+from qwenvl_jax.train.config import TrainConfig
+from qwenvl_jax.train.state import TrainState
+from qwenvl_jax.train.step import make_eval_step, make_train_step
+
+
+class Prepared(NamedTuple):
+    """A stage on a mesh: shapes, shardings and compiled programs; no weights yet."""
+
+    mesh: Mesh
+    tx: optax.GradientTransformation
+    shapes: tuple[TrainState, trees.Tree]  # (state, frozen)
+    shardings: tuple[TrainState, trees.Tree]
+    train_step: jax.stages.Compiled
+    eval_step: Callable[[trees.Tree, trees.Tree, Batch], dict[str, Any]]
+
+
+def prepare(
+    config: TrainConfig, batch_shapes: Batch, *, num_sources: int, devices=None
+) -> Prepared:
+    """Check the config against the mesh, then compile the train step.
+
+    Args:
+      batch_shapes: ShapeDtypeStructs of a global batch.
+      devices: what to build the mesh of; all devices by default.
+
+    Raises:
+      ValueError: sizes that do not fit the mesh; names dim and axis.
+    """
+    mesh = mesh_lib.make_mesh(config.mesh, devices)
+    _check_rows(batch_shapes.tokens.shape[0], config, mesh)
+    _check_heads(config, mesh)
+    tx = optim.make_optimizer(config.optim, config.model.vit.layers)
+    shapes = jax.eval_shape(lambda s: state_lib.initialize(config.model, config.optim, tx, s), 0)
+    shardings = state_lib.shardings(mesh, tx, *shapes)
+    sizes = {"num_sources": num_sources, "chunk": config.loss_chunk}
+    batch_sharding = jax.tree.map(lambda _: rules.batch_sharding(mesh), batch_shapes)
+    step = jax.jit(
+        make_train_step(config.model, config.optim, tx, **sizes),
+        in_shardings=(*shardings, batch_sharding),
+        out_shardings=(shardings[0], rules.replicated(mesh)),
+        donate_argnums=0,
+    )
+    evaluate = jax.jit(
+        make_eval_step(config.model, **sizes),
+        in_shardings=(shardings[0].params, shardings[1], batch_sharding),
+        out_shardings=rules.replicated(mesh),
+    )
+    with jax.set_mesh(mesh):
+        compiled = step.lower(*shapes, batch_shapes).compile()
+    return Prepared(mesh, tx, shapes, shardings, compiled, evaluate)
+
+
+def _check_rows(rows: int, config: TrainConfig, mesh: Mesh) -> None:
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    micro = rows // config.optim.accumulation
+    if micro % ways:
+        near = [n * ways * config.optim.accumulation for n in (micro // ways, micro // ways + 1)]
+        raise ValueError(
+            f"config.data.global_rows={rows} in {config.optim.accumulation} microbatches of"
+            f" {micro} rows does not divide over data x fsdp = {ways} devices; nearest that do:"
+            f" {[n for n in near if n]}"
+        )
+
+
+def _check_heads(config: TrainConfig, mesh: Mesh) -> None:
+    """Heads are split over `tensor` even where no parameter of theirs shows it."""
+    tensor = mesh.shape["tensor"]
+    for tower in ("vit", "adapter", "decoder"):
+        heads = getattr(config.model, tower).heads
+        if heads % tensor:
+            fits = [n for n in range(1, heads + 1) if heads % n == 0]
+            raise ValueError(
+                f"config.mesh.tensor={tensor} does not divide config.model.{tower}.heads={heads};"
+                f" sizes that do: {fits}"
+            )
+
+
+def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
+    """Bytes a device needs for a step, by kind, as the compiler counts them."""
+    stats = compiled.memory_analysis()
+    return {
+        "arguments": stats.argument_size_in_bytes,
+        "outputs": stats.output_size_in_bytes - stats.alias_size_in_bytes,
+        "temporaries": stats.temp_size_in_bytes,
+    }
