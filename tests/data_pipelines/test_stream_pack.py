@@ -1,11 +1,10 @@
-"""If these break, rows waste positions, samples starve, or the mixture and the order drift."""
+"""If these break, rows waste positions, samples starve, or the order drifts."""
 
 from itertools import combinations
 
 import numpy as np
 import pytest
 
-from data_pipelines.stream.mixture import next_source
 from data_pipelines.stream.order import record_at
 from data_pipelines.stream.pack import pack
 
@@ -77,28 +76,6 @@ def test_rows_are_98_percent_full(mean, spread, row_length, slots):
     )
     assert fill >= 0.98
     assert longest < 64  # each row takes the oldest
-
-
-@pytest.mark.parametrize(
-    "weights",
-    [
-        [1.0],
-        [0.773, 0.227],
-        [0.5, 0.5],
-        [0.999, 0.001],
-        [0.4, 0.3, 0.2, 0.1],
-        [0.9, *[0.1 / 7] * 7],
-        [1 / 3] * 3,
-    ],
-)
-def test_mixture_is_exact_at_every_moment(weights):
-    """Drawing at random would be off by about 50 of 10,000; the docstring promises less than 1."""
-    counts = [0] * len(weights)
-    bound = 0 if len(weights) == 1 else 1 - 1 / (2 * len(weights) - 2)
-    for total in range(1, 10_001):
-        counts[next_source(counts, weights)] += 1
-        worst = max(abs(c - w * total) for c, w in zip(counts, weights, strict=True))
-        assert worst <= bound + 1e-6, total
 
 
 @pytest.mark.parametrize("records", [1, 2, 3, 17, 256, 1000])
