@@ -10,7 +10,6 @@ pictures of a built data set, as they are stored.
 """
 
 import argparse
-import io
 import os
 import statistics
 import sys
@@ -18,26 +17,14 @@ import time
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from skimage import data as photographs
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import web_sample
 from data_pipelines.stream.source import read_records
 from qwenvl_jax.image.decode import Way, decode
 
-PHOTOS = ("astronaut", "coffee", "chelsea", "rocket")
 SIZES = ((500, 375), (640, 480), (800, 600), (1024, 768), (1600, 1200))
-
-
-def files_of(width: int, height: int) -> list[bytes]:
-    files = []
-    for name in PHOTOS:
-        picture = Image.fromarray(getattr(photographs, name)())
-        out = io.BytesIO()
-        picture.resize((width, height), Image.Resampling.LANCZOS).save(out, "JPEG", quality=88)
-        files.append(out.getvalue())
-    return files
 
 
 def rate(files: list[bytes], size: int, way: Way) -> float:
@@ -75,7 +62,7 @@ def main() -> None:
     print(f"one core, load {os.getloadavg()[0]:.1f}; medians of {arguments.rounds} rounds")
     print(f"{'files':12}{'kB':>7}{'side':>6}{'exact/s':>10}{'fast/s':>10}{'ratio':>8}{'dB':>8}")
     for width, height in SIZES:
-        report(f"{width}x{height}", files_of(width, height), arguments.rounds)
+        report(f"{width}x{height}", web_sample.jpegs(width, height), arguments.rounds)
     if arguments.data:
         records = read_records(arguments.data, limit=50)
         report(arguments.data.name, [f for r in records for f in r.images], arguments.rounds)

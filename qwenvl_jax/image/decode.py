@@ -69,12 +69,12 @@ def decode(
         raise ImageError("too_many_pixels", str(error)) from error
     except Exception as error:  # on damaged headers Pillow's parsers raise nearly anything
         raise ImageError("unreadable", f"{len(data)} bytes: {error}") from error
-    if way == "fast" and picture.format in ("JPEG", "MPO") and picture.mode in ("L", "RGB"):
-        width, height = picture.size
-        pixels = fast.jpeg(data, size, width=width, height=height)
-        if pixels is not None:  # else Pillow is to say whether it can be used
-            return pixels
     try:
+        if way == "fast" and picture.format in ("JPEG", "MPO") and picture.mode in ("L", "RGB"):
+            width, height = picture.size
+            pixels = fast.jpeg(data, size, width=width, height=height)
+            if pixels is not None:  # else Pillow is to say whether it can be used
+                return pixels
         picture = _rgb(picture)
     except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
         raise ImageError("truncated", f"{type(error).__name__}: {error}") from error
