@@ -46,6 +46,18 @@ def test_of_equal_rows_the_older_samples_go():
     assert pack([4, 2, 2, 2, 2], [1] * 5, row_length=8, slots=4) == [0, 1, 2]
 
 
+def test_of_equal_rows_the_one_with_the_usual_images_goes():
+    """Taking the fewest would leave pictures waiting until rows of pictures alone must come, and
+    some devices with twice the pictures of others.
+    """
+    # One image in two positions: a row of eight has four.
+    waiting = [(2, 1), (2, 1), (2, 1), (2, 1), (4, 0), (4, 4)]
+    lengths, images = zip(*waiting, strict=True)
+    assert pack(lengths, images, row_length=8, slots=8) == [0, 1, 2, 3]
+    # Of the same lengths, but only one image in all: the row with none is as usual as any.
+    assert pack(lengths, [0, 1, 0, 0, 0, 0], row_length=8, slots=8) == [0, 2, 4]
+
+
 def fill_and_longest_wait(draw, row_length, slots, rows=150, look_ahead=64):
     waiting, filled, longest = [], 0, 0
     for row in range(rows):

@@ -7,6 +7,7 @@ import random
 
 import numpy as np
 import pytest
+from cykooz_resizer import CpuExtensions, Resizer
 from PIL import Image
 from skimage import data
 
@@ -76,6 +77,17 @@ def test_every_usual_mode_becomes_the_same_rgb(mode):
     form = "JPEG" if mode in ("L", "RGB", "CMYK") else "PNG"
     file = saved(picture, form)
     assert decibels(decode(file, 32, way="fast"), decode(file, 32)) >= 40
+
+
+def test_every_processor_gives_the_same_pixels(monkeypatch):
+    """A job that moves to older machines must go on with the same batches."""
+    pixels = np.random.default_rng(0).integers(0, 256, (97, 131, 3), np.uint8)
+    own = [fast.resize(pixels, size, box=(130.5, 96.5)) for size in (32, 200)]
+    plain = Resizer()
+    plain.cpu_extensions = CpuExtensions.none  # no SIMD at all
+    monkeypatch.setattr(fast._KEPT, "resizer", plain)
+    for pixels_RR3, size in zip(own, (32, 200), strict=True):
+        np.testing.assert_array_equal(fast.resize(pixels, size, box=(130.5, 96.5)), pixels_RR3)
 
 
 def test_pixels_are_not_overwritten_by_the_next_picture():
