@@ -69,7 +69,9 @@ class Stream:
         rows = Rows(config, shards, sources, self._states)
         if config.num_workers:
             options = grain.MultiprocessingOptions(config.num_workers, config.prefetch)
-            rows = rows.mp_prefetch(options)
+            # A segment of shared memory costs more than copying a row's text: only images get one.
+            shared = grain.experimental.DatasetOptions(min_shm_size=2**16)
+            rows = grain.experimental.WithOptionsIterDataset(rows.mp_prefetch(options), shared)
         self._rows: Iterator[Row | Failure] = iter(rows)
 
     def __iter__(self) -> "Stream":
