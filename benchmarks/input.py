@@ -2,15 +2,21 @@
 
     python benchmarks/input.py --data=runs/demo/data
 
-The same scenes in two geometries: the demo's, and the released one (224 px, 256 queries, rows of
-2,048, the Qwen vocabulary). Decoding the same number of pictures, already in memory, is what no
-pipeline around the same decoder can beat: the ratio says what reading, prompts, packing and
-stacking cost beside it. The two alternate; medians over the rounds count.
+Decoding the same number of pictures, already in memory, is what no pipeline around the same decoder
+can beat: the ratio says what reading, prompts, packing and stacking cost beside it. The two
+alternate; medians over the rounds count. Three geometries:
+
+    demo      the embedded scenes at 64 px, rows of 256
+    released  the scenes at 224 px, 256 queries, rows of 2,048, the Qwen vocabulary
+    web       as released, but photographs of 640 x 480 with captions of web length, both ways
 
 `padded fill` is that of the format that packing replaces, one sample a row: of 512 positions in the
 released geometry, of as many as the batch's longest sample in the demo's. The scenes' captions are
-short and alike, so in the released geometry seven pictures, all that a row has slots for, fill less
-of it than seven captioned pictures from the web would.
+short and alike, so seven of them, all that a row has slots for, fill less of a released row than
+seven captioned pictures from the web do.
+
+Last, how evenly a global batch's pictures fall on devices: most on a device over the mean, for
+1,024 rows on 64 devices, of captions alone and with a tenth of long texts without pictures.
 """
 
 import argparse
@@ -18,6 +24,7 @@ import dataclasses
 import os
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -26,12 +33,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import web_sample
 from data_pipelines.stream.config import SourceConfig, StreamConfig
 from data_pipelines.stream.source import read_records
 from data_pipelines.stream.stream import Stream
 from qwenvl_jax.image.decode import decode
 
-PADDED = {"released": 512}  # positions of a sample in the padded format; else the longest's
+# Positions of a sample in the padded format; else the longest's.
+PADDED = {"released": 512, "web exact": 512, "web fast": 512}
+DEVICES = 64
 WEIGHTS = {"en": 0.773, "zh": 0.227}
 
 
@@ -42,11 +52,12 @@ class Result(NamedTuple):
     padded: float  # the same in the padded format
 
 
-def geometries(data: Path) -> dict[str, StreamConfig]:
+def geometries(data: Path, folder: Path) -> dict[str, StreamConfig]:
     sources = tuple(
         SourceConfig(f"scenes_{name}", str(data / "train" / f"scenes_{name}"), name, weight)
         for name, weight in WEIGHTS.items()
     )
+    web = web_sample.write(folder, size=(640, 480), records=1500)
     demo = StreamConfig(
         sources=sources,
         tokenizer=str(data / "tokenizer.model"),
@@ -60,7 +71,9 @@ def geometries(data: Path) -> dict[str, StreamConfig]:
     released = dataclasses.replace(
         demo, tokenizer="", seq_len=2048, image_slots=7, image_size=224, num_queries=256
     )
-    return {"demo": demo, "released": released}
+    exact = dataclasses.replace(released, sources=web)
+    fast = dataclasses.replace(exact, decode="fast")
+    return {"demo": demo, "released": released, "web exact": exact, "web fast": fast}
 
 
 def pictures(config: StreamConfig, count: int) -> list[bytes]:
@@ -91,11 +104,24 @@ def measure(
         files = files or pictures(config, read)
         start = time.perf_counter()
         for file in files:
-            decode(file, config.image_size)
+            decode(file, config.image_size, way=config.decode)
         decoding.append(len(files) / (time.perf_counter() - start))
     stream.close()
     figures = statistics.median(streaming), statistics.median(decoding)
     return Result(*figures, float(np.mean(packed)), float(np.mean(padded)))
+
+
+def spread(config: StreamConfig, folder: Path, text_share: float) -> float:
+    """Pictures of the fullest device over the mean, of the second global batch."""
+    sources = web_sample.write(folder, size=(64, 48), records=4000, text_share=text_share)
+    config = dataclasses.replace(
+        config, sources=sources, image_size=14, global_rows=16 * DEVICES, virtual_shards=64
+    )
+    stream = Stream(config)
+    next(stream)
+    devices = next(stream).image_mask.reshape(DEVICES, -1).sum(axis=1)
+    stream.close()
+    return float(devices.max() / devices.mean())
 
 
 def main() -> None:
@@ -111,18 +137,24 @@ def main() -> None:
         f"{'geometry':10}{'samples/s':>11}{'decode alone':>14}{'ratio':>8}"
         f"{'packed fill':>13}{'padded fill':>13}"
     )
-    for name, config in geometries(arguments.data).items():
-        result = measure(
-            config,
-            padded_length=PADDED.get(name),
-            rounds=arguments.rounds,
-            batches=arguments.batches,
-        )
-        print(
-            f"{name:10}{result.stream:11.0f}{result.decode:14.0f}"
-            f"{result.stream / result.decode:8.2f}{result.packed:13.4f}{result.padded:13.4f}",
-            flush=True,
-        )
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        configs = geometries(arguments.data, folder / "web")
+        for name, config in configs.items():
+            result = measure(
+                config,
+                padded_length=PADDED.get(name),
+                rounds=arguments.rounds,
+                batches=arguments.batches,
+            )
+            print(
+                f"{name:10}{result.stream:11.0f}{result.decode:14.0f}"
+                f"{result.stream / result.decode:8.2f}{result.packed:13.4f}{result.padded:13.4f}",
+                flush=True,
+            )
+        for text_share in (0.0, 0.1):
+            most = spread(configs["web fast"], folder / f"text{text_share}", text_share)
+            print(f"most pictures on a device / mean, {text_share:.0%} text alone: {most:.3f}")
 
 
 if __name__ == "__main__":

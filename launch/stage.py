@@ -32,7 +32,8 @@ def parse(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
     stream = settings.build(
         StreamConfig, data | {"sources": _named(data["sources"])}, "config.data"
     )
-    other = data | {k: v for k, v in heldout.items() if k != "batches"}
+    # Held-out losses are compared across runs, whichever way these decode what they train on.
+    other = data | {"decode": "exact"} | {k: v for k, v in heldout.items() if k != "batches"}
     other["sources"] = _named(heldout["sources"])
     if list(heldout["sources"]) != list(data["sources"]):
         raise ValueError(

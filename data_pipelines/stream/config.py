@@ -1,29 +1,55 @@
 """StreamConfig: what the global batches are made of, checked before any file is opened."""
 
 import dataclasses
+import itertools
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from qwenvl_jax.batch import Batch
+from qwenvl_jax.image.decode import Way
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightChange:
+    """A source's weight from a step on."""
+
+    step: int
+    weight: float
 
 
 @dataclasses.dataclass(frozen=True)
 class SourceConfig:
-    """One folder of shards with its share of the mix."""
+    """One folder of shards with its share of the mix.
+
+    Weights are of samples, not of tokens, and count relative to those of the other sources at the
+    same step. 0 leaves a source out until, or after, a change.
+    """
 
     name: str
     path: str
     language: Literal["en", "zh"]
     weight: float
+    changes: tuple[WeightChange, ...] = ()
 
     def __post_init__(self):
         key = f"config.data.sources.{self.name}"
-        if not 0 < self.weight < math.inf:
-            raise ValueError(f"{key}.weight={self.weight} must be positive and finite")
+        weights = [self.weight, *(change.weight for change in self.changes)]
+        for weight in weights:
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"{key}.weight={weight} must be finite and not negative")
+        if not any(weights):
+            raise ValueError(f"{key}.weight=0 at every step: leave the source out")
+        steps = [0, *(change.step for change in self.changes)]
+        if any(later <= earlier for earlier, later in itertools.pairwise(steps)):
+            raise ValueError(f"{key}.changes: steps {steps[1:]} must be positive and ascending")
         if self.language not in ("en", "zh"):
             raise ValueError(f"{key}.language={self.language!r} is neither en nor zh")
+
+    def weight_at(self, step: int) -> float:
+        past = [change.weight for change in self.changes if change.step <= step]
+        return past[-1] if past else self.weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +66,7 @@ class StreamConfig:
     virtual_shards: int = 64
     look_ahead: int = 64  # samples among which a virtual shard chooses what fills a row
     seed: int = 0
+    decode: Way = "exact"  # or "fast": pixels a little off, in a third of the time
     num_workers: int = 0  # processes; 0 reads in the trainer's own
     prefetch: int = 4  # rows that a worker prepares ahead
 
@@ -49,11 +76,16 @@ class StreamConfig:
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise ValueError(f"config.data.{name}={getattr(self, name)}: at least {minimum}")
+        if self.decode not in get_args(Way):
+            raise ValueError(f"config.data.decode={self.decode!r} is neither exact nor fast")
         if not self.sources:
             raise ValueError("config.data.sources is empty")
         names = [source.name for source in self.sources]
         if len(set(names)) != len(names):
             raise ValueError(f"config.data.sources: {names} names a source twice")
+        for step, weights in self.weight_history():
+            if not any(weights):
+                raise ValueError(f"config.data.sources: at step {step} every weight is 0")
         if self.global_rows % self.virtual_shards:
             raise ValueError(
                 f"config.data.global_rows={self.global_rows} is not a multiple of"
@@ -64,6 +96,20 @@ class StreamConfig:
                 f"config.data.seq_len={self.seq_len} has no room for one image of"
                 f" config.data.num_queries={self.num_queries}"
             )
+
+    def weights_at(self, step: int) -> list[float]:
+        """Of each source, for the batch of a step."""
+        return [source.weight_at(step) for source in self.sources]
+
+    def weight_history(self, before: int | None = None) -> list[tuple[int, list[float]]]:
+        """(first step, weights) of each stretch of steps, of those that start before a step."""
+        steps = {0} | {change.step for source in self.sources for change in source.changes}
+        history: list[tuple[int, list[float]]] = []
+        for step in sorted(step for step in steps if before is None or step < max(before, 1)):
+            weights = self.weights_at(step)
+            if not history or weights != history[-1][1]:
+                history.append((step, weights))
+        return history
 
     def batch_shapes(self) -> Batch:
         """The global batch as arrays' shapes and dtypes, without the arrays."""

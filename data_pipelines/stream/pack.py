@@ -29,8 +29,14 @@ def pack(
             for used, bits in enumerate(reach)
         ]
         history.append(reach)
-    total, used = max((bits.bit_length() - 1, -used) for used, bits in enumerate(reach))
-    used = -used
+    # Of equally full rows the one with the usual number of images: they spread evenly over rows,
+    # and do not pile up among the waiting until slots run short.
+    usual = row_length * sum(image_counts) / sum(lengths) - image_counts[0]
+    used = max(
+        range(free + 1),
+        key=lambda used: (reach[used].bit_length(), -abs(used - usual), -used),
+    )
+    total = reach[used].bit_length() - 1
     chosen = []
     for index in range(len(lengths) - 1, 0, -1):
         # Taken only if the total cannot be reached without it: of equal rows the one with older

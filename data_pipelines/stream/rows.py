@@ -1,6 +1,11 @@
-"""Virtual shards as a Grain dataset of rows, round robin; a row carries its shard's state."""
+"""Virtual shards as a Grain dataset of rows, round robin; a row carries its shard's state.
 
-from collections.abc import Sequence
+An exception that reaches Grain loses the rows around it, and comes out of a worker process as
+another one: it travels as a Failure in a row's place.
+"""
+
+import traceback
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import grain
@@ -17,6 +22,13 @@ from qwenvl_jax.text.tokenizer import load_tokenizer
 class Row(NamedTuple):
     fields: Batch  # without the batch dim
     state: Int64[np.ndarray, " S"]  # of the row's virtual shard, after this row
+
+
+class Failure(NamedTuple):
+    """Why there will be no more rows."""
+
+    text: str
+    users: bool  # a user can mend it; else the text is a traceback
 
 
 class Rows(grain.IterDataset):
@@ -44,23 +56,36 @@ class Rows(grain.IterDataset):
         self._states = self._states[sl]
 
     def __iter__(self) -> "RowIterator":
+        return RowIterator(self._open)
+
+    def _open(self) -> list[VirtualShard]:
         tokenizer = load_tokenizer(self._config.tokenizer or None)
-        return RowIterator(
-            [
-                VirtualShard(self._config, shard, self._sources, tokenizer, state)
-                for shard, state in zip(self._shards, self._states, strict=True)
-            ]
-        )
+        return [
+            VirtualShard(self._config, shard, self._sources, tokenizer, state)
+            for shard, state in zip(self._shards, self._states, strict=True)
+        ]
 
 
 class RowIterator(grain.DatasetIterator):
     """Endless. Its own Grain state is only a turn: what matters travels in the rows."""
 
-    def __init__(self, shards: Sequence[VirtualShard]):
+    def __init__(self, open_shards: Callable[[], Sequence[VirtualShard]]):
         super().__init__()
-        self._shards, self._turn = shards, 0
+        self._open, self._shards = open_shards, ()
+        self._turn, self._failure = 0, None
 
-    def __next__(self) -> Row:
+    def __next__(self) -> Row | Failure:
+        if self._failure is None:
+            try:
+                return self._row()
+            except ValueError as error:
+                self._failure = Failure(str(error), True)
+            except Exception:
+                self._failure = Failure(traceback.format_exc(), False)
+        return self._failure
+
+    def _row(self) -> Row:
+        self._shards = self._shards or self._open()
         shard = self._shards[self._turn % len(self._shards)]
         self._turn += 1
         return Row(shard.row(), shard.state())

@@ -56,7 +56,9 @@ def make_sample(data: bytes, config: StreamConfig, tokenizer: Tokenizer) -> Samp
     if len(tokens) > config.seq_len:
         return "too_long"
     try:
-        pixels = tuple(images.decode(image, config.image_size) for image in record.images)
+        pixels = tuple(
+            images.decode(image, config.image_size, way=config.decode) for image in record.images
+        )
     except images.ImageError as error:
         return f"image_{error.reason}"
     targets = np.full(len(tokens), IGNORE, np.int32)

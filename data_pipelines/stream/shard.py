@@ -1,65 +1,26 @@
 """A virtual shard: its own order, mix, packing and state, as if it were alone in the world.
 
-Its state is one vector of int64, so that a row can carry it:
-
-    [fingerprint | taken of each source | skipped for each reason | samples emitted |
-     waiting (source, position) x look_ahead]
-
-Positions count this shard's own reads of a source; the shard's p-th read is position p x V + v of
-the source's endless order. Waiting samples are saved as positions, and read and decoded again on
-restore.
+Its p-th read of a source is record p x V + v of the source's endless order. Samples that wait for a
+row are saved as positions (see `state.py`), and read and decoded again on restore.
 """
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int64
 
 from data_pipelines.stream.config import StreamConfig
-from data_pipelines.stream.mixture import next_source
+from data_pipelines.stream.mixture import Mixture
 from data_pipelines.stream.order import record_at
 from data_pipelines.stream.pack import pack
 from data_pipelines.stream.sample import REASONS, Sample, make_sample
 from data_pipelines.stream.source import ShardedSource
+from data_pipelines.stream.state import fingerprint, split_state
 from qwenvl_jax.batch import IGNORE, Batch
 from qwenvl_jax.text.tokenizer import Tokenizer
 
 # Records refused in a row, after which the settings or the data must be wrong.
 GIVE_UP = 10_000
-
-
-def fingerprint(config: StreamConfig, sources: Sequence[ShardedSource]) -> int:
-    """What a state's numbers mean depends on these facts; a state of others is refused."""
-    mix = [(source.name, float(source.weight)) for source in config.sources]
-    contents = [source.digest for source in sources]
-    facts = (config.virtual_shards, config.look_ahead, config.seed, mix, contents)
-    return int.from_bytes(hashlib.sha256(repr(facts).encode()).digest()[:7], "big")
-
-
-def first_state(config: StreamConfig, sources: Sequence[ShardedSource]) -> Int64[np.ndarray, " S"]:
-    """The state of a virtual shard that has read nothing."""
-    counters = np.zeros(len(sources) + len(REASONS) + 1, np.int64)
-    waiting = np.full(2 * config.look_ahead, -1, np.int64)
-    head = np.array([fingerprint(config, sources)], np.int64)
-    return np.concatenate([head, counters, waiting])
-
-
-def check_state(
-    state: Int64[np.ndarray, " S"], config: StreamConfig, sources: Sequence[ShardedSource]
-) -> None:
-    """Refuse the state of another stream, without reading a record.
-
-    Raises:
-      ValueError: what the state's numbers mean has changed; the message says what may have.
-    """
-    split_state(state, config)
-    if state[0] != fingerprint(config, sources):
-        raise ValueError(
-            "the saved data state belongs to another stream: config.data.virtual_shards,"
-            " look_ahead, seed, the names, weights or order of config.data.sources, or the"
-            " shards that their paths hold have changed"
-        )
 
 
 class VirtualShard:
@@ -75,23 +36,41 @@ class VirtualShard:
     ):
         self._config, self._index = config, index
         self._sources, self._tokenizer = sources, tokenizer
-        total = sum(source.weight for source in config.sources)
-        self._weights = [source.weight / total for source in config.sources]
-        taken, skipped, emitted, waiting = split_state(state, config)
-        self._fingerprint, self._emitted = int(state[0]), int(emitted)
-        self._taken = taken.tolist()
-        self._skipped = dict(zip(REASONS, skipped.tolist(), strict=True))
+        parts = split_state(state, config)
+        self._fingerprint, self._emitted = parts.fingerprint, parts.emitted
+        self._first, self._rows = parts.step, 0
+        self._taken, self._before = parts.taken, parts.before
+        self._weights = config.weights_at(max(parts.step - 1, 0))
+        self._mixture = self._mix()
+        self._skipped = dict(zip(REASONS, parts.skipped, strict=True))
         self._waiting = [
             (source, position, self._read_again(source, position))
-            for source, position in waiting[waiting[:, 0] >= 0].tolist()
+            for source, position in parts.waiting
         ]
 
     def state(self) -> Int64[np.ndarray, " S"]:
         waiting = np.full((self._config.look_ahead, 2), -1, np.int64)
         for place, (source, position, _) in enumerate(self._waiting):
             waiting[place] = source, position
-        head = [self._fingerprint, *self._taken, *self._skipped.values(), self._emitted]
+        counters = [*self._taken, *self._before, *self._skipped.values(), self._emitted]
+        head = [self._fingerprint, self._step(), *counters]
         return np.concatenate([np.asarray(head, np.int64), waiting.ravel()])
+
+    def _step(self) -> int:
+        """The batch that the next row belongs to."""
+        return self._first + self._rows * self._config.virtual_shards // self._config.global_rows
+
+    def _mix(self) -> Mixture:
+        shards = self._config.virtual_shards
+        return Mixture(self._weights, shard=self._index, shards=shards)
+
+    def _follow_weights(self) -> None:
+        weights = self._config.weights_at(self._step())
+        if weights != self._weights:
+            self._weights, self._before = weights, list(self._taken)
+            self._mixture = self._mix()
+            # The batch under way has seen the change, so a state after it depends on it.
+            self._fingerprint = fingerprint(self._config, self._sources, self._step() + 1)
 
     def _read_again(self, source: int, position: int) -> Sample:
         sample = self._read(source, position)
@@ -116,9 +95,11 @@ class VirtualShard:
         return make_sample(data, config, self._tokenizer)
 
     def _fill(self) -> None:
+        self._follow_weights()
         refused = 0
         while len(self._waiting) < self._config.look_ahead:
-            source = next_source(self._taken, self._weights)
+            since = [t - b for t, b in zip(self._taken, self._before, strict=True)]
+            source = self._mixture.next(since)
             position = self._taken[source]
             self._taken[source] += 1
             sample = self._read(source, position)
@@ -148,24 +129,8 @@ class VirtualShard:
         taken = set(chosen)
         self._waiting = [entry for i, entry in enumerate(self._waiting) if i not in taken]
         self._emitted += len(chosen)
+        self._rows += 1
         return row
-
-
-def split_state(state: Int64[np.ndarray, " S"], config: StreamConfig):
-    """(taken per source, skipped per reason, emitted, waiting (look_ahead, 2)) of a state vector.
-
-    Raises:
-      ValueError: the vector's length is not what the config's geometry gives.
-    """
-    sources, reasons = len(config.sources), len(REASONS)
-    expected = 1 + sources + reasons + 1 + 2 * config.look_ahead
-    if len(state) != expected:
-        raise ValueError(
-            f"the saved data state has {len(state)} numbers a shard, this config's has {expected}:"
-            " config.data.sources or config.data.look_ahead have changed"
-        )
-    taken, skipped, emitted, waiting = np.split(state[1:], np.cumsum([sources, reasons, 1]))
-    return taken, skipped, emitted[0], waiting.reshape(-1, 2)
 
 
 def build_row(samples: Sequence[tuple[int, Sample]], config: StreamConfig) -> Batch:

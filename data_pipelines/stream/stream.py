@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from data_pipelines.stream.config import StreamConfig
-from data_pipelines.stream.rows import Row, Rows
+from data_pipelines.stream.rows import Failure, Row, Rows
 from data_pipelines.stream.sample import REASONS
-from data_pipelines.stream.shard import check_state, first_state, split_state
 from data_pipelines.stream.source import ShardedSource
+from data_pipelines.stream.state import check_state, first_state, split_state
 from qwenvl_jax.batch import Batch
 
 
@@ -29,7 +29,8 @@ class Stream:
 
     Raises:
       ValueError: a source that is missing or damaged, or settings or a state that do not fit
-      together.
+      together; from the first batch on, a saved sample that no longer reads, or nothing but records
+      that are refused. What was raised once is raised at every further call.
     """
 
     def __init__(
@@ -68,18 +69,26 @@ class Stream:
         rows = Rows(config, shards, sources, self._states)
         if config.num_workers:
             options = grain.MultiprocessingOptions(config.num_workers, config.prefetch)
-            rows = rows.mp_prefetch(options)
-        self._rows: Iterator[Row] = iter(rows)
+            # A segment of shared memory costs more than copying a row's text: only images get one.
+            shared = grain.experimental.DatasetOptions(min_shm_size=2**16)
+            rows = grain.experimental.WithOptionsIterDataset(rows.mp_prefetch(options), shared)
+        self._rows: Iterator[Row | Failure] = iter(rows)
 
     def __iter__(self) -> "Stream":
         return self
 
     def __next__(self) -> Batch:
         per_shard = self._config.global_rows // self._config.virtual_shards
-        grid = [[next(self._rows) for _ in range(self._local)] for _ in range(per_shard)]
+        grid = [[self._row() for _ in range(self._local)] for _ in range(per_shard)]
         self._states = np.stack([row.state for row in grid[-1]])
         ordered = [grid[j][s].fields for s in range(self._local) for j in range(per_shard)]
         return Batch(*(np.stack(field) for field in zip(*ordered, strict=True)))
+
+    def _row(self) -> Row:
+        row = next(self._rows)
+        if isinstance(row, Failure):
+            raise (ValueError if row.users else RuntimeError)(row.text)
+        return row
 
     def state(self) -> Int64[np.ndarray, "L S"]:
         """(V / hosts, S) int64: where this host's shards stand after the last batch."""
@@ -90,9 +99,9 @@ class Stream:
         are any) and epochs per source.
         """
         parts = [split_state(state, self._config) for state in self._states]
-        skipped = np.sum([part[1] for part in parts], axis=0)
-        taken = np.sum([part[0] for part in parts], axis=0) * self._config.virtual_shards
-        metrics = {"samples_read": float(sum(part[2] for part in parts))}
+        skipped = np.sum([part.skipped for part in parts], axis=0)
+        taken = np.sum([part.taken for part in parts], axis=0) * self._config.virtual_shards
+        metrics = {"samples_read": float(sum(part.emitted for part in parts))}
         metrics |= {
             f"skipped/{reason}": float(count)
             for reason, count in zip(REASONS, skipped, strict=True)

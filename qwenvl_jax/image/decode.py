@@ -1,6 +1,7 @@
-"""Encoded image files -> RGB pixels at model size: the exact reference path.
+"""Encoded image files -> RGB pixels at model size.
 
-PIL's bicubic to R x R, aspect ratio not kept, as the released code does. Nothing is decoded before
+Bicubic to R x R, aspect ratio not kept, as the released code does: to the bit what Pillow gives
+("exact"), or nearly so in a third of the time ("fast", see `fast.py`). Nothing is decoded before
 the header has been read and judged: a 17 KB file can hold 700 MB of pixels.
 """
 
@@ -11,6 +12,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from qwenvl_jax.image import fast
+
+Way = Literal["exact", "fast"]
 Reason = Literal[
     "unreadable", "format", "too_many_pixels", "aspect", "mode", "animated", "truncated"
 ]
@@ -32,7 +36,12 @@ class ImageError(ValueError):
 
 
 def decode(
-    data: bytes, size: int, *, max_pixels: int = 89_478_485, max_aspect: float = 20.0
+    data: bytes,
+    size: int,
+    *,
+    way: Way = "exact",
+    max_pixels: int = 89_478_485,
+    max_aspect: float = 20.0,
 ) -> UInt8[np.ndarray, "R R 3"]:
     """Decode, convert to RGB and resize to `size` x `size`.
 
@@ -42,6 +51,7 @@ def decode(
     Args:
       data: the whole file.
       size: R, pixels of a side of the result.
+      way: both ways accept and refuse the same files, for the same reasons.
       max_pixels: more than this are refused before decoding (the default is Pillow's own warning
         level).
       max_aspect: longer side over shorter side.
@@ -60,9 +70,16 @@ def decode(
     except Exception as error:  # on damaged headers Pillow's parsers raise nearly anything
         raise ImageError("unreadable", f"{len(data)} bytes: {error}") from error
     try:
+        if way == "fast" and picture.format in ("JPEG", "MPO") and picture.mode in ("L", "RGB"):
+            width, height = picture.size
+            pixels = fast.jpeg(data, size, width=width, height=height)
+            if pixels is not None:  # else Pillow is to say whether it can be used
+                return pixels
         picture = _rgb(picture)
     except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
         raise ImageError("truncated", f"{type(error).__name__}: {error}") from error
+    if way == "fast":
+        return fast.resize(np.asarray(picture), size)
     return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
 
 
