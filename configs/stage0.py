@@ -17,9 +17,9 @@ def get_config(arg: str = "") -> ConfigDict:
     config = stage1.get_config(arg)
     common.use_scenes(config, options["data"], "text")
     config.data.image_slots = 0
-    config.data.global_rows = 8
+    config.data.global_rows = config.data.virtual_shards = 4  # many small steps
     for source in config.data.sources.values():
         source.weight = 0.5  # Chinese must be learned from text; stage 1 has little of it
     config.optim.trainable = r"decoder/.*"
-    config.optim.update(dict(peak_lr=3e-3, warmup_steps=50, steps=450))
+    config.optim.update(dict(peak_lr=3e-3, warmup_steps=50, steps=900))
     return config

@@ -56,7 +56,8 @@ def _phrase(kind: Kind, count: int, language: Language) -> list[str]:
     if language == "zh":
         return [_NUMBERS["zh"][count] + "个", kind.zh]
     if count > 1:
-        return [_NUMBERS["en"][count], " " + plural(kind.en)]
+        # The ending is a chunk of its own, so that one token names a kind, however many there are.
+        return [_NUMBERS["en"][count], " " + kind.en, plural(kind.en).removeprefix(kind.en)]
     vowel = kind.en[0] in "aeiou" and not kind.en.startswith("uni")
     return ["an" if vowel else "a", " " + kind.en]
 

@@ -13,7 +13,7 @@ class SceneConfig(NamedTuple):
     scenes: int = 20_000  # pictures of the train split, each captioned in both languages
     eval_scenes: int = 1_000  # pictures of validation, and again of test
     text_scenes: int = 60_000  # text-only train samples, in each language
-    kinds: int = 60  # 0: all that the font draws
+    kinds: int = 30  # 0: all that the font draws
     image_size: int = 64
     max_objects: int = 4
     object_min: float = 0.35  # longer side of an object, as a share of the picture's

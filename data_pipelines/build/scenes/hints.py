@@ -1,8 +1,13 @@
 """Text-only samples for a decoder that later learns to caption pictures it cannot yet see.
 
-Each names, in one way or another, what a scene holds, and then captions it under the prompt of the
+Each says, in one way or another, what a scene holds, and then captions it under the prompt of the
 caption task. A decoder that has learnt to read such a context needs of the picture only what the
-context says: that is what makes a frozen decoder of a few layers usable in stage 1.
+context says: that is what makes a frozen decoder of a few layers usable in stage 1. The hint is a
+target like the caption: a decoder that learnt the captions alone read them as well, but gave an
+adapter a much worse gradient.
+
+Objects of a hint are emoji: signs of no language, which no caption holds. So one sign stands for
+the two names of a kind, and what has been said is easily told from what is there.
 """
 
 import math
@@ -16,7 +21,7 @@ from qwenvl_jax.text.prompts import CAPTION
 
 FORMS = ("grid", "bag", "list", "plain")
 _WEIGHTS = (4, 4, 1, 1)
-EMPTY = " -"
+EMPTY = "-"
 
 
 def hint(
@@ -31,21 +36,18 @@ def hint(
 ) -> tuple[str, list[str]]:
     """(form, chunks) of a text-only sample.
 
-    grid: the picture cut into grid x grid cells, row by row: a cell holds the name of the object
+    grid: the picture cut into grid x grid cells, row by row: a cell holds the emoji of the object
     that covers its centre, or "-". The image's queries come in the same order, so an adapter can
     take the same part.
-    bag: as many cells, each with the name of any one object: what is known of a picture before
-    it is known where. Without it a decoder reads no cell that is not wholly one name, and an
-    adapter that starts at random gets no gradient worth the name.
-    list: names with the centre in hundredths, in random order.
+    bag: as many cells, each with any one of the objects: what is known of a picture before it is
+    known where. Without it a decoder reads no cell that is not wholly one thing, and an adapter
+    that starts at random gets no gradient worth the name.
+    list: objects with their centres in hundredths, in random order.
     plain: the caption alone, as it is without a picture.
-
-    Each name is in either language, whatever the caption's: what is read of a picture has no
-    language, so the decoder must learn that the two names of a kind are one thing.
     """
     (form,) = rng.choices(FORMS, _WEIGHTS)
     lines = {
-        "grid": lambda: _grid(scene, glyphs, rng, image_size, grid),
+        "grid": lambda: _grid(scene, glyphs, image_size, grid),
         "bag": lambda: _bag(scene, glyphs, rng, grid),
         "list": lambda: _places(scene, glyphs, rng, image_size),
         "plain": list,
@@ -56,25 +58,20 @@ def hint(
     return form, [*lines, CAPTION[language], " " + told[0], *told[1:]]
 
 
-def _name(glyph: Glyph, rng: random.Random) -> str:
-    return rng.choice((" " + glyph.kind.en, glyph.kind.zh))
-
-
-def _grid(scene, glyphs, rng, image_size, grid):
+def _grid(scene, glyphs, image_size, grid):
     cells = [EMPTY] * grid**2
     side = image_size / grid
     for thing in scene.objects:
-        name = _name(glyphs[thing.glyph], rng)
         columns = _covered(thing.x, thing.width, side)
         for row in _covered(thing.y, thing.height, side):
             for column in columns:
-                cells[row * grid + column] = name
+                cells[row * grid + column] = glyphs[thing.glyph].kind.glyph
     return cells
 
 
 def _bag(scene, glyphs, rng, grid):
     drawn = rng.choices(scene.objects, k=grid**2)
-    return [_name(glyphs[thing.glyph], rng) for thing in drawn]
+    return [glyphs[thing.glyph].kind.glyph for thing in drawn]
 
 
 def _covered(start: int, length: int, side: float) -> range:
@@ -88,5 +85,5 @@ def _places(scene, glyphs, rng, image_size):
     chunks: list[str] = []
     for thing in rng.sample(scene.objects, len(scene.objects)):
         x, y = (int(c * 100 / image_size) for c in thing.center)
-        chunks += [_name(glyphs[thing.glyph], rng), f" ({x},{y})"]
+        chunks += [glyphs[thing.glyph].kind.glyph, f" ({x},{y})"]
     return chunks

@@ -8,7 +8,6 @@ from data_pipelines.build.scenes.glyphs import Glyph
 
 Split = Literal["train", "validation", "test"]
 _TRIES = 30
-_OFTEN = (4, 3, 2, 1)  # how often a scene is to hold one, two, three, four objects
 
 
 class Placed(NamedTuple):
@@ -40,6 +39,7 @@ def sample_scene(
     image_size: int,
     max_objects: int,
     object_size: tuple[float, float],
+    often: Sequence[int],
     repeat: float = 0.25,
 ) -> tuple[Scene, random.Random]:
     """Draw a scene, and hand on the generator for what else is random about it.
@@ -49,11 +49,12 @@ def sample_scene(
       image_size: pixels of a side.
       max_objects: one to this many are tried; what finds no room after some tries is left out.
       object_size: smallest and largest longer side of an object, as shares of the picture.
+      often: how often a scene is to hold one, two, three, .. objects.
       repeat: chance that an object is of the kind of the one before it.
     """
     rng = random.Random(name)
     placed: list[Placed] = []
-    (wanted,) = rng.choices(range(1, max_objects + 1), _OFTEN[:max_objects])
+    (wanted,) = rng.choices(range(1, max_objects + 1), often[:max_objects])
     for number in range(wanted):
         same = number > 0 and rng.random() < repeat
         glyph = placed[-1].glyph if same else rng.randrange(len(glyphs))

@@ -10,6 +10,11 @@ from data_pipelines.build.scenes.config import SceneConfig
 from data_pipelines.build.scenes.glyphs import Glyph
 from data_pipelines.build.scenes.layout import Split
 
+# How often a scene is to hold one, two, three, four objects. In text they are many, and small, so
+# that they find room: which name comes next is to be learnt only where some have been said.
+_SHOWN = (4, 3, 2, 1)
+_TOLD = (2, 3, 3, 2)
+
 
 def caption_records(
     config: SceneConfig, drawn: Sequence[Glyph], *, split: Split, index: int
@@ -57,7 +62,8 @@ def text_chunks(
     index: int,
 ) -> tuple[str, str, list[str]]:
     """(scene's name, form, chunks) of a text-only sample; the scene is never drawn."""
-    scene, rng = _scene(config, drawn, f"{config.seed}/{split}/text_{language}/{index}")
+    name = f"{config.seed}/{split}/text_{language}/{index}"
+    scene, rng = _scene(config, drawn, name, scale=0.5, often=_TOLD)
     chosen = captions.choose_layout(
         scene, rng, held_out=held_out_kinds(config, drawn), allow_held_out=split == "test"
     )
@@ -74,14 +80,20 @@ def text_chunks(
 
 
 def _scene(
-    config: SceneConfig, drawn: Sequence[Glyph], name: str
+    config: SceneConfig,
+    drawn: Sequence[Glyph],
+    name: str,
+    *,
+    scale: float = 1.0,
+    often: Sequence[int] = _SHOWN,
 ) -> tuple[layout.Scene, random.Random]:
     return layout.sample_scene(
         drawn,
         name=name,
         image_size=config.image_size,
         max_objects=config.max_objects,
-        object_size=(config.object_min, config.object_max),
+        object_size=(scale * config.object_min, scale * config.object_max),
+        often=often,
     )
 
 
