@@ -62,7 +62,7 @@ def get_config(arg: str = "") -> ConfigDict:
             ),
             mesh=dict(data=-1, fsdp=1, tensor=1),
             init=dict(checkpoint="", take=".*"),
-            checkpoint=dict(every=1000, keep=3),
+            checkpoint=dict(every=1000, keep=3, verify=True),
             loss_chunk=256,
             eval_every=1000,
         )

@@ -4,15 +4,18 @@
                             optimizer    moments and counts
                             meta         step, data iterator, config, and the content hashes of all
                             that belongs to it
+                            MANIFEST.json    sha256 of each of these files
     workdir/frozen/6f0c../               the frozen parameters, once for all steps, named by their
     content hash
+    workdir/checkpoints-damaged/         steps that were found damaged, moved out of the way
 
-Saving is asynchronous. Orbax restores a flipped bit without a word, so restore compares content
-hashes.
+Saving is asynchronous; a step's manifest is written when the next save or the end waits for it.
+Orbax restores a flipped bit without a word, so restoring compares files and content hashes, and a
+damaged step gives way to the newest intact one.
 """
 
 import dataclasses
-import json
+import functools
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +27,8 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from qwenvl_jax import trees
+from qwenvl_jax.checkpoint import folder as folders
+from qwenvl_jax.checkpoint import intact, manifest
 from qwenvl_jax.checkpoint.fingerprint import fingerprint
 
 
@@ -33,6 +38,7 @@ class CheckpointConfig:
 
     every: int = 1000
     keep: int = 3
+    verify: bool = True  # compare what is restored with its manifest and content hashes
 
     def __post_init__(self):
         for name in ("every", "keep"):
@@ -46,13 +52,6 @@ class Restored(NamedTuple):
     opt_state: Any
     frozen: trees.Tree
     data: np.ndarray  # int64, a row per virtual shard
-
-
-def _shards(tree: trees.Tree, shardings: trees.Tree) -> trees.Tree:
-    """Shapes + shardings -> what Orbax restores each host's shards into."""
-    return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings
-    )
 
 
 def _by_path(tree: trees.Tree) -> dict:
@@ -74,6 +73,8 @@ class Checkpoints:
     def __init__(self, workdir: str | Path, config: CheckpointConfig, run_config: dict):
         self._root = Path(workdir).absolute()
         self._run_config = run_config
+        self._verify = config.verify
+        self._unlisted: int | None = None  # the step that was saved and has no manifest yet
         self._frozen_hash: str | None = None
         if jax.process_index() == 0:
             self._remove_leftovers()
@@ -113,6 +114,7 @@ class Checkpoints:
         Args:
           data: (virtual shards of this host, state) int64; the hosts' rows are put together.
         """
+        self._write_manifest()
         self._save_frozen(frozen)
         opt_state = _by_path(opt_state)
         meta = {
@@ -131,6 +133,14 @@ class Checkpoints:
                 meta=ocp.args.JsonSave(meta),
             ),
         )
+        self._unlisted = step
+
+    def _write_manifest(self) -> None:
+        """List the files of the last save, which are whole once it has ended."""
+        self._manager.wait_until_finished()
+        if self._unlisted is not None and jax.process_index() == 0:
+            manifest.write(self._root / "checkpoints" / str(self._unlisted))
+        self._unlisted = None
 
     def _save_frozen(self, frozen: trees.Tree) -> None:
         if self._frozen_hash is not None:
@@ -143,6 +153,8 @@ class Checkpoints:
         if not folder.exists():
             with ocp.StandardCheckpointer() as checkpointer:
                 checkpointer.save(folder, frozen)
+            if jax.process_index() == 0:
+                manifest.write(folder)
 
     def restore(
         self,
@@ -152,99 +164,83 @@ class Checkpoints:
         frozen: trees.Tree,
         shardings: tuple[trees.Tree, Any, trees.Tree],
     ) -> Restored:
-        """The newest step, straight into its shards.
+        """The newest intact step, straight into its shards; newer ones are moved aside.
 
         Args:
           params, opt_state, frozen: shapes (ShapeDtypeStructs) of what the config asks for.
           shardings: their shardings, in the same order.
 
         Raises:
-          ValueError: a parameter is missing, unexpected or of another shape, or the content does
-          not have the hash that was
-            written down when it was saved.
+          ValueError: a parameter is missing, unexpected or of another shape, or no step is intact.
         """
-        step = self.latest_step()
-        assert step is not None
-        where = self._root / "checkpoints" / str(step)
-        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[
-            "meta"
-        ]
-        _check_shapes(where / "params", params)
-        flat_opt = _by_path(opt_state)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(_shards(params, shardings[0])),
-                optimizer=ocp.args.StandardRestore(_shards(flat_opt, _by_path(shardings[1]))),
-            ),
+        wanted = {"params": params, "optimizer": _by_path(opt_state), "frozen": frozen}
+        where = dict(zip(wanted, (shardings[0], _by_path(shardings[1]), shardings[2])))
+        step, meta, loaded = intact.restore_newest(
+            self._root, lambda step: self._read(step, wanted, where), verify=self._verify
         )
-        _verify(restored["params"], meta["params"], where / "params")
-        _verify(restored["optimizer"], meta["optimizer"], where / "optimizer")
-        if meta["frozen"]:
-            frozen = _load_folder(self._root / "frozen" / meta["frozen"], frozen, shardings[2])
-            _verify(frozen, meta["frozen"], self._root / "frozen" / meta["frozen"])
+        if jax.process_index() == 0:
+            intact.set_aside(self._root, step)
+        multihost_utils.sync_global_devices("damaged steps set aside")
+        self._manager.reload()
         self._frozen_hash = meta["frozen"]
-        leaves = trees.flatten(restored["optimizer"])
+        leaves = trees.flatten(loaded["optimizer"])
         moments = trees.map_with_path(lambda path, _: leaves[path], opt_state)
         data = np.asarray(meta["data"], np.int64)
-        return Restored(step, restored["params"], moments, frozen, data)
+        return Restored(step, loaded["params"], moments, loaded["frozen"], data)
+
+    def _read(
+        self, step: int, wanted: dict[str, trees.Tree], where: dict[str, trees.Tree]
+    ) -> tuple[int, dict[str, Any], dict[str, trees.Tree]]:
+        """A step's number, its meta and its trees by name, or Damaged."""
+        meta, homes = _homes(self._root, step, ("params", "optimizer"))
+        loaded = {"frozen": wanted["frozen"]}
+        for name, home in homes.items():
+            folders.check_shapes(home, wanted[name])
+            loaded[name] = folders.load(home, wanted[name], where[name])
+            if self._verify:
+                folders.verify(home, loaded[name], meta[name])
+        return step, meta, loaded
 
     def close(self) -> None:
         """Wait until everything that was started is on disk."""
-        self._manager.wait_until_finished()
+        self._write_manifest()
         self._manager.close()
 
 
 def load_parameters(workdir: str | Path, shapes: trees.Tree, shardings: trees.Tree) -> trees.Tree:
-    """All parameters of another run's newest step, trained and frozen ones together.
+    """All parameters of another run's newest intact step, trained and frozen ones together.
 
     Each comes in the dtype it was saved in.
 
     Raises:
-      ValueError: no checkpoint there, damaged content, or parameters that do not fit `shapes`.
+      ValueError: no intact checkpoint there, or parameters that do not fit `shapes`.
     """
     root = Path(workdir).absolute()
-    steps = sorted(int(p.name) for p in (root / "checkpoints").glob("*") if p.name.isdigit())
-    if not steps:
+    if not intact.steps(root):
         raise ValueError(f"config.init.checkpoint: no checkpoint under {root}")
-    step_dir = root / "checkpoints" / str(steps[-1])
-    meta = json.loads((step_dir / "meta" / "metadata").read_text())
-    folders = {"params": step_dir / "params"}
+    by_path = trees.flatten(shardings)
+
+    def read(step: int) -> trees.Tree:
+        meta, homes = _homes(root, step, ("params",))
+        saved = {name: folders.shapes(home) for name, home in homes.items()}
+        whole = functools.reduce(trees.merge, saved.values(), {})
+        trees.check_same_shapes(shapes, whole, what=f"checkpoint {root}, step {step}")
+        merged: trees.Tree = {}
+        for name, home in homes.items():
+            wanted = trees.map_with_path(lambda path, _: by_path[path], saved[name])
+            tree = folders.load(home, saved[name], wanted)
+            folders.verify(home, tree, meta[name])
+            merged = trees.merge(merged, tree)
+        return merged
+
+    return intact.restore_newest(root, read)
+
+
+def _homes(root: Path, step: int, names: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Path]]:
+    """A step's meta, and where each of its named trees and its frozen parameters are."""
+    step_dir = root / "checkpoints" / str(step)
+    meta = folders.read_meta(step_dir)
+    homes = {name: step_dir / name for name in names}
     if meta["frozen"]:
-        folders["frozen"] = root / "frozen" / meta["frozen"]
-    saved = {name: _metadata(folder) for name, folder in folders.items()}
-    whole = {}
-    for tree in saved.values():
-        whole = trees.merge(whole, tree)
-    trees.check_same_shapes(shapes, whole, what=f"checkpoint {step_dir}")
-    by_path, merged = trees.flatten(shardings), {}
-    for name, folder in folders.items():
-        wanted = trees.map_with_path(lambda path, _: by_path[path], saved[name])
-        tree = _load_folder(folder, saved[name], wanted)
-        _verify(tree, meta[name], folder)
-        merged = trees.merge(merged, tree)
-    return merged
-
-
-def _metadata(folder: Path) -> trees.Tree:
-    """Shapes and dtypes of a saved tree."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        tree = checkpointer.metadata(folder).item_metadata.tree
-    return jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), tree)
-
-
-def _check_shapes(folder: Path, expected: trees.Tree) -> None:
-    trees.check_same_shapes(expected, _metadata(folder), what=f"checkpoint {folder}")
-
-
-def _load_folder(folder: Path, shapes: trees.Tree, shardings: trees.Tree) -> trees.Tree:
-    with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(folder, _shards(shapes, shardings))
-
-
-def _verify(tree: trees.Tree, expected: str, where: Path) -> None:
-    found = fingerprint(tree)
-    if found != expected:
-        raise ValueError(
-            f"{where} is damaged: its content hashes to {found}, but {expected} was saved"
-        )
+        homes["frozen"] = root / "frozen" / meta["frozen"]
+    return meta, homes

@@ -10,8 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from qwenvl_jax import settings, trees
-from qwenvl_jax.checkpoint import names
-from qwenvl_jax.checkpoint.fingerprint import fingerprint
+from qwenvl_jax.checkpoint import folder, intact, manifest, names
 from qwenvl_jax.model.config import ModelConfig
 
 
@@ -19,34 +18,35 @@ class Stored:
     """All parameters of a work directory, trained and frozen ones; none is in memory until read."""
 
     def __init__(self, workdir: str | Path):
-        """Open the newest step.
+        """Open the newest intact step.
 
         Raises:
-          ValueError: no checkpoint or no config there, or parameters that do not fit the config.
+          ValueError: no intact checkpoint or no config there, or parameters that do not fit it.
         """
         self.workdir = Path(workdir).absolute()
-        steps = [int(p.name) for p in (self.workdir / "checkpoints").glob("*") if p.name.isdigit()]
-        if not steps:
+        if not intact.steps(self.workdir):
             raise ValueError(f"no checkpoint under {self.workdir}")
         if not (self.workdir / "config.json").is_file():
             raise ValueError(f"{self.workdir / 'config.json'} is missing")
-        self.step = max(steps)
-        where = self.workdir / "checkpoints" / str(self.step)
-        self._meta = json.loads((where / "meta" / "metadata").read_text("utf-8"))
+        self.run_config = json.loads((self.workdir / "config.json").read_text("utf-8"))
+        self.config = settings.build(ModelConfig, self.run_config["model"], "config.model")
+        self.step = intact.restore_newest(self.workdir, self._open)
+
+    def _open(self, step: int) -> int:
+        where = self.workdir / "checkpoints" / str(step)
+        self._meta = folder.read_meta(where)
         self._folders = {"params": where / "params"}
         if self._meta["frozen"]:
             self._folders["frozen"] = self.workdir / "frozen" / self._meta["frozen"]
-        self._trees, self._home = {}, {}
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            for name, folder in self._folders.items():
-                self._trees[name] = checkpointer.metadata(folder).item_metadata.tree
-                self._home |= dict.fromkeys(trees.flatten(self._trees[name]), name)
-        self.run_config = json.loads((self.workdir / "config.json").read_text("utf-8"))
-        self.config = settings.build(ModelConfig, self.run_config["model"], "config.model")
+        self._trees = {name: folder.shapes(home) for name, home in self._folders.items()}
+        self._home = {p: name for name in self._trees for p in trees.flatten(self._trees[name])}
         found = functools.reduce(trees.merge, self._trees.values(), {})
         trees.check_same_shapes(
             names.parameter_shapes(self.config), found, what=f"checkpoint {where}"
         )
+        if not (where / manifest.NAME).exists():
+            self.check_content()
+        return step
 
     def read(self, path: str) -> np.ndarray:
         """One parameter, in the dtype it was saved in."""
@@ -54,7 +54,7 @@ class Stored:
         tree = self._trees[name]
         item = trees.map_with_path(lambda p, _: 0 if p == path else ocp.PLACEHOLDER, tree)
         options = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        with ocp.PyTreeCheckpointer() as checkpointer:
+        with folder.damage_named(self._folders[name]), ocp.PyTreeCheckpointer() as checkpointer:
             restored = checkpointer.restore(
                 self._folders[name],
                 args=ocp.args.PyTreeRestore(item=item, restore_args=options),
@@ -72,10 +72,9 @@ class Stored:
         """Compare the stored bits with the hashes that were written when they were saved.
 
         Raises:
-          ValueError: names the folder that is damaged.
+          Damaged: names the folder.
         """
-        for name, folder in self._folders.items():
-            paths = [path for path, home in self._home.items() if home == name]
+        for name, home in self._folders.items():
+            paths = trees.flatten(self._trees[name])
             tree = trees.unflatten({path: functools.partial(self.read, path) for path in paths})
-            if fingerprint(tree) != self._meta[name]:
-                raise ValueError(f"{folder} is damaged: its content is not what was saved")
+            folder.verify(home, tree, self._meta[name])
