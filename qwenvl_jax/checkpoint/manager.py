@@ -28,8 +28,9 @@ from jax.experimental import multihost_utils
 
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import folder as folders
-from qwenvl_jax.checkpoint import intact, manifest
+from qwenvl_jax.checkpoint import intact, manifest, resized
 from qwenvl_jax.checkpoint.fingerprint import fingerprint
+from qwenvl_jax.checkpoint.resized import ResizeQueries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,10 +208,20 @@ class Checkpoints:
         self._manager.close()
 
 
-def load_parameters(workdir: str | Path, shapes: trees.Tree, shardings: trees.Tree) -> trees.Tree:
+def load_parameters(
+    workdir: str | Path,
+    shapes: trees.Tree,
+    shardings: trees.Tree,
+    *,
+    resize_queries: ResizeQueries = "refuse",
+) -> trees.Tree:
     """All parameters of another run's newest intact step, trained and frozen ones together.
 
-    Each comes in the dtype it was saved in.
+    Each comes in the dtype it was saved in. A position table of another size is resampled.
+
+    Args:
+      shapes, shardings: ShapeDtypeStructs of what is asked for, and where it is to be.
+      resize_queries: what becomes of another number of queries; `random` leaves them out.
 
     Raises:
       ValueError: no intact checkpoint there, or parameters that do not fit `shapes`.
@@ -218,20 +229,23 @@ def load_parameters(workdir: str | Path, shapes: trees.Tree, shardings: trees.Tr
     root = Path(workdir).absolute()
     if not intact.steps(root):
         raise ValueError(f"config.init.checkpoint: no checkpoint under {root}")
-    by_path = trees.flatten(shardings)
 
     def read(step: int) -> trees.Tree:
         meta, homes = _homes(root, step, ("params",))
         saved = {name: folders.shapes(home) for name, home in homes.items()}
         whole = functools.reduce(trees.merge, saved.values(), {})
-        trees.check_same_shapes(shapes, whole, what=f"checkpoint {root}, step {step}")
+        stored = resized.stored_shapes(shapes, whole, resize_queries)
+        trees.check_same_shapes(stored, whole, what=f"checkpoint {root}, step {step}")
+        by_path = trees.flatten(resized.read_shardings(shapes, stored, shardings))
         merged: trees.Tree = {}
         for name, home in homes.items():
             wanted = trees.map_with_path(lambda path, _: by_path[path], saved[name])
             tree = folders.load(home, saved[name], wanted)
             folders.verify(home, tree, meta[name])
             merged = trees.merge(merged, tree)
-        return merged
+        return resized.fit(
+            merged, shapes, shardings, resize_queries=resize_queries, source=str(workdir)
+        )
 
     return intact.restore_newest(root, read)
 

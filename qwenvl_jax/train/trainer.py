@@ -119,7 +119,9 @@ def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tr
         where = trees.merge(prepared.shardings[0].params, prepared.shardings[1])
         if config.init.checkpoint:
             shapes = trees.merge(prepared.shapes[0].params, prepared.shapes[1])
-            loaded = load_parameters(config.init.checkpoint, shapes, where)
+            loaded = load_parameters(
+                config.init.checkpoint, shapes, where, resize_queries=config.init.resize_queries
+            )
             given, _ = trees.partition(loaded, config.init.takes)
             logging.info(
                 "starting weights: %s of %s, the rest at random",
