@@ -61,8 +61,8 @@ def get_config(arg: str = "") -> ConfigDict:
                 accumulation=6,
             ),
             mesh=dict(data=-1, fsdp=1, tensor=1),
-            init=dict(checkpoint="", take=".*"),
-            checkpoint=dict(every=1000, keep=3),
+            init=dict(checkpoint="", take=".*", resize_queries="refuse"),
+            checkpoint=dict(every=1000, keep=3, verify=True),
             loss_chunk=256,
             eval_every=1000,
         )

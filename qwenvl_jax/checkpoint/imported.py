@@ -4,14 +4,67 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+from absl import logging
 
 from qwenvl_jax import trees
-from qwenvl_jax.checkpoint import convert, names
-from qwenvl_jax.checkpoint.weights import open_weights
+from qwenvl_jax.checkpoint import convert, names, resized
+from qwenvl_jax.checkpoint.resized import ResizeQueries
+from qwenvl_jax.checkpoint.weights import Weights, open_weights
 from qwenvl_jax.model import qwenvl
 from qwenvl_jax.model.config import ModelConfig
 
 TOWERS = ("vit", "adapter", "decoder")
+
+
+def check_tower(
+    config: ModelConfig, tower: str, path: str | Path, *, resize_queries: ResizeQueries = "refuse"
+) -> None:
+    """Whether a directory or file holds a tower that fits, or can be resized; nothing is read.
+
+    Raises:
+      ValueError: it is missing or damaged, or lists every tensor that does not fit.
+    """
+    weights, rows, stored = _open(config, tower, path, resize_queries)
+    convert.check(stored, weights, rows=rows)
+
+
+def load_towers(
+    config: ModelConfig,
+    sources: Mapping[str, str | Path],
+    *,
+    shardings: trees.Tree,
+    resize_queries: ResizeQueries = "refuse",
+) -> trees.Tree:
+    """Towers straight into their shards, in their files' dtypes.
+
+    Args:
+      sources: tower (`vit`, `adapter`, `decoder`) -> directory or file.
+      shardings: of all parameters.
+      resize_queries: what becomes of another number of queries; `random` leaves them out.
+
+    Raises:
+      ValueError: a source that is missing, damaged or does not fit; names file and tensors.
+    """
+    given: trees.Tree = {}
+    wanted = names.parameter_shapes(config)
+    for tower, path in sources.items():
+        weights, rows, stored = _open(config, tower, path, resize_queries)
+        where = resized.read_shardings(wanted, names.parameter_shapes(stored), shardings)
+        loaded = convert.load(stored, weights, rows=rows, shardings=where)
+        loaded = resized.fit(
+            loaded, wanted, shardings, resize_queries=resize_queries, source=str(path)
+        )
+        given = trees.merge(given, loaded)
+        logging.info("starting weights: %s of %s", tower, path)
+    return given
+
+
+def _open(
+    config: ModelConfig, tower: str, path: str | Path, resize_queries: ResizeQueries
+) -> tuple[Weights, tuple[names.Row, ...], ModelConfig]:
+    weights = open_weights(path)
+    rows = names.rows_in(weights.names, {tower})
+    return weights, rows, resized.stored_config(config, weights, rows, resize_queries)
 
 
 def import_parameters(
@@ -26,14 +79,9 @@ def import_parameters(
     Raises:
       ValueError: a source that is missing, damaged or does not fit; names file and tensors.
     """
-    given: trees.Tree = {}
-    whole = set(TOWERS) - set(sources)
-    for source, path in sources.items():
-        weights = open_weights(path)
-        rows = names.rows_in(weights.names, whole if source == "qwen_vl" else {source})
-        loaded = convert.load(config, weights, rows=rows, shardings=shardings)
-        given = trees.merge(given, loaded)
-    known = trees.flatten(given)
+    towers = {tower: sources.get(tower, sources.get("qwen_vl")) for tower in TOWERS}
+    towers = {tower: path for tower, path in towers.items() if path}
+    known = trees.flatten(load_towers(config, towers, shardings=shardings))
     rest = {path: s for path, s in trees.flatten(shardings).items() if path not in known}
 
     def random(seed: jax.Array) -> dict[str, jax.Array]:

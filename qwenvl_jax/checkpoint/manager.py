@@ -26,8 +26,9 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from qwenvl_jax import trees
-from qwenvl_jax.checkpoint import intact, manifest
+from qwenvl_jax.checkpoint import intact, manifest, resized
 from qwenvl_jax.checkpoint.fingerprint import fingerprint
+from qwenvl_jax.checkpoint.resized import ResizeQueries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,13 +207,20 @@ class Checkpoints:
 
 
 def load_parameters(
-    workdir: str | Path, shapes: trees.Tree, shardings: trees.Tree, *, verify: bool = True
+    workdir: str | Path,
+    shapes: trees.Tree,
+    shardings: trees.Tree,
+    *,
+    resize_queries: ResizeQueries = "refuse",
+    verify: bool = True,
 ) -> trees.Tree:
     """All parameters of another run's newest intact step, trained and frozen ones together.
 
-    Each comes in the dtype it was saved in.
+    Each comes in the dtype it was saved in. A position table of another size is resampled.
 
     Args:
+      shapes, shardings: ShapeDtypeStructs of what is asked for, and where it is to be.
+      resize_queries: what becomes of another number of queries; `random` leaves them out.
       verify: compare files with their manifests first.
 
     Raises:
@@ -224,12 +232,16 @@ def load_parameters(
     folders = [step_dir / "params", *([root / "frozen" / frozen] if frozen else [])]
     saved = [_metadata(folder) for folder in folders]
     whole = functools.reduce(trees.merge, saved)
-    trees.check_same_shapes(shapes, whole, what=f"checkpoint {step_dir}")
-    by_path, merged = trees.flatten(shardings), {}
+    stored = resized.stored_shapes(shapes, whole, resize_queries)
+    trees.check_same_shapes(stored, whole, what=f"checkpoint {step_dir}")
+    by_path = trees.flatten(resized.read_shardings(shapes, stored, shardings))
+    merged: trees.Tree = {}
     for folder, tree in zip(folders, saved, strict=True):
         wanted = trees.map_with_path(lambda path, _: by_path[path], tree)
         merged = trees.merge(merged, _load_folder(folder, tree, wanted))
-    return merged
+    return resized.fit(
+        merged, shapes, shardings, resize_queries=resize_queries, source=str(workdir)
+    )
 
 
 def _metadata(folder: Path) -> trees.Tree:

@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 from qwenvl_jax.checkpoint.manager import CheckpointConfig
+from qwenvl_jax.checkpoint.resized import ResizeQueries
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.parallel.mesh import MeshConfig
 from qwenvl_jax.train.optim import OptimConfig
@@ -18,6 +19,7 @@ class InitConfig:
     vit: str = ""  # PyTorch directory or file: OpenCLIP's, or a Qwen-VL's
     adapter: str = ""  # a Qwen-VL's
     decoder: str = ""  # Qwen-7B's, or a Qwen-VL's
+    resize_queries: ResizeQueries = "refuse"  # where their number differs
 
     def __post_init__(self):
         try:

@@ -1,10 +1,7 @@
 """Starting weights that a config takes from PyTorch directories, tower by tower."""
 
-from absl import logging
-
 from qwenvl_jax import trees
-from qwenvl_jax.checkpoint import convert, names
-from qwenvl_jax.checkpoint.weights import Weights, open_weights
+from qwenvl_jax.checkpoint import imported, names
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.train.config import InitConfig
 
@@ -26,26 +23,14 @@ def check(model: ModelConfig, init: InitConfig) -> None:
                     " narrow config.init.take"
                 )
     for tower, path in sources.items():
-        weights, rows = _open(tower, path)
         try:
-            convert.check(model, weights, rows=rows)
+            imported.check_tower(model, tower, path, resize_queries=init.resize_queries)
         except ValueError as error:
             raise ValueError(f"config.init.{tower}: {error}") from None
 
 
 def load(model: ModelConfig, init: InitConfig, shardings: trees.Tree) -> trees.Tree:
     """The named towers, straight into their shards, in their files' dtypes."""
-    given: trees.Tree = {}
-    for tower, path in init.sources().items():
-        weights, rows = _open(tower, path)
-        given = trees.merge(given, convert.load(model, weights, rows=rows, shardings=shardings))
-        logging.info("starting weights: %s of %s", tower, path)
-    return given
-
-
-def _open(tower: str, path: str) -> tuple[Weights, tuple[names.Row, ...]]:
-    try:
-        weights = open_weights(path)
-    except ValueError as error:
-        raise ValueError(f"config.init.{tower}: {error}") from None
-    return weights, names.rows_in(weights.names, {tower})
+    return imported.load_towers(
+        model, init.sources(), shardings=shardings, resize_queries=init.resize_queries
+    )

@@ -34,7 +34,11 @@ def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tr
         if config.init.checkpoint:
             shapes = trees.merge(prepared.shapes[0].params, prepared.shapes[1])
             loaded = load_parameters(
-                config.init.checkpoint, shapes, where, verify=config.checkpoint.verify
+                config.init.checkpoint,
+                shapes,
+                where,
+                resize_queries=config.init.resize_queries,
+                verify=config.checkpoint.verify,
             )
             given, _ = trees.partition(loaded, config.init.takes)
             logging.info(

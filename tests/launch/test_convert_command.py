@@ -1,10 +1,7 @@
 """The commands as a user calls them: in, out, and a comparison that can fail."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -24,16 +21,6 @@ from tests.batches import toy_model
 REFERENCE = Path(__file__).parents[1] / "reference"
 
 
-def command(*arguments: str) -> None:
-    """As a user calls it: a process of its own, with one device (eight compile for a minute)."""
-    subprocess.run(
-        [sys.executable, "launch/convert.py", *arguments],
-        cwd=Path(__file__).parents[2],
-        env=os.environ | {"XLA_FLAGS": ""},
-        check=True,
-    )
-
-
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """The reference model as a work directory and as an export of it."""
@@ -43,10 +30,11 @@ def exported(tmp_path_factory):
     for name in ("config.json", "model.safetensors"):
         shutil.copy(REFERENCE / name, source)
     work, out = folder / "work", folder / "out"
-    command("import", f"--qwen_vl={source}", f"--out={work}")
+    assert convert.main(["import", f"--qwen_vl={source}", f"--out={work}"]) == 0
     (work / "evaluation.json").write_text('{"cider": 0.5}')
     (work / "metrics.jsonl").write_text('{"step": 7, "loss": 1.25, "samples_read": 9}\n{"st')
-    command("export", f"--checkpoint={work}", f"--out={out}", "--shard_gb=0.001")
+    arguments = ["export", f"--checkpoint={work}", f"--out={out}", "--shard_gb=0.001"]
+    assert convert.main(arguments) == 0
     return work, out
 
 
@@ -119,7 +107,7 @@ def test_towers_of_two_files(exported, tmp_path):
     save_file(eyes, tmp_path / "eyes.safetensors")
     out = tmp_path / "work"
     arguments = [f"--decoder={tmp_path}/qwen.safetensors", f"--vit={tmp_path}/eyes.safetensors"]
-    command("import", *arguments, f"--out={out}", f"--config={page}")
+    assert convert.main(["import", *arguments, f"--out={out}", f"--config={page}"]) == 0
     shapes = names.parameter_shapes(ModelConfig.from_dict(config["model"]))
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params = load_parameters(out, shapes, jax.tree.map(lambda _: device, shapes))
