@@ -7,7 +7,6 @@ A run is named by a hash of the settings and of the input's list of files. Work 
 import hashlib
 import json
 import shutil
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,13 @@ from data_pipelines.build import report, shards
 from data_pipelines.build.duplicates import Decider, evaluation_keys
 from data_pipelines.build.engine import Engine
 from data_pipelines.build.settings import BuildSettings
-from data_pipelines.build.shard_job import ShardTask, filter_shard, save_decision, write_kept
+from data_pipelines.build.shard_job import (
+    VERDICTS,
+    ShardTask,
+    filter_shard,
+    save_verdicts,
+    write_kept,
+)
 from data_pipelines.build.sources import find_shards
 
 
@@ -52,12 +57,11 @@ def clean(settings: BuildSettings, *, source_root: Path, out: Path, engine: Engi
         for index, path in enumerate(paths)
     ]  # fmt: skip
     engine(filter_shard, tasks)
-    if not all(task.part(".stays.npy").exists() for task in tasks):
+    if not all(task.part(VERDICTS).exists() for task in tasks):
         decider = Decider(settings.duplicates, evaluation)
         for task in tasks:
-            verdicts = decider.decide(np.load(task.part(".keys.npy"), allow_pickle=False))
-            stays = np.array([verdict is None for verdict in verdicts], bool)
-            save_decision(task, stays, Counter(filter(None, verdicts)))
+            keys = np.load(task.part(".keys.npy"), allow_pickle=False)
+            save_verdicts(task, decider.decide(keys))
     engine(write_kept, tasks)
     _finish(tasks, out, config=config, identity=identity)
     shutil.rmtree(work)

@@ -6,17 +6,12 @@ Both run the same functions of one shard, which are safe to run twice; neither k
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import Protocol
 
 from data_pipelines.build.shard_job import ShardTask
 
-
-class Engine(Protocol):
-    """Calls a function once or more for every task and returns when all are done."""
-
-    def __call__(
-        self, function: Callable[[ShardTask], object], tasks: Sequence[ShardTask]
-    ) -> None: ...
+Work = Callable[[ShardTask], object]
+# Calls a function once or more for every task and returns when all are done.
+Engine = Callable[[Work, Sequence[ShardTask]], None]
 
 
 def local_engine(processes: int) -> Engine:
@@ -26,7 +21,7 @@ def local_engine(processes: int) -> Engine:
       BrokenProcessPool: a worker was killed; start the job again and it goes on.
     """
 
-    def run(function: Callable[[ShardTask], object], tasks: Sequence[ShardTask]) -> None:
+    def run(function: Work, tasks: Sequence[ShardTask]) -> None:
         if processes == 1:
             for task in tasks:
                 function(task)
@@ -54,7 +49,7 @@ def beam_engine(options: Sequence[str]) -> Engine:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    def run(function: Callable[[ShardTask], object], tasks: Sequence[ShardTask]) -> None:
+    def run(function: Work, tasks: Sequence[ShardTask]) -> None:
         with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
             shards = pipeline | "shards" >> beam.Create(list(tasks), reshuffle=True)
             shards | function.__name__ >> beam.Map(lambda task: function(task) and None)

@@ -18,7 +18,7 @@ _COUNTS = ("rejected", "mended", "languages", "sides", "lengths")
 
 
 def account(parts: Sequence[Path]) -> dict[str, Any]:
-    """Add up the shards of one source from their work files, `PART.json` and `PART.dropped.json`.
+    """Add up the shards of one source from their work files, `PART.json` and `PART.verdicts.json`.
 
     Returns:
       original (pairs found, damaged ones too), rejected (by rule), mended (by mend), languages,
@@ -31,7 +31,8 @@ def account(parts: Sequence[Path]) -> dict[str, Any]:
         total["original"] += shard["original"]
         for name in _COUNTS:
             counters[name].update(shard[name])
-        counters["rejected"].update(json.loads(Path(f"{part}.dropped.json").read_bytes()))
+        verdicts = json.loads(Path(f"{part}.verdicts.json").read_bytes())
+        counters["rejected"].update(filter(None, verdicts))
         for rule, samples in shard["samples"].items():
             shown = total["samples"].setdefault(rule, [])
             shown.extend(samples[: _SHOWN - len(shown)])

@@ -5,6 +5,7 @@ a step that was killed is done again and one that was finished is not.
 """
 
 import base64
+import gzip
 import io
 import json
 import os
@@ -23,8 +24,9 @@ from data_pipelines.build.hashes import bytes_key, picture_key, text_key
 from data_pipelines.build.language import model_language
 from data_pipelines.build.settings import SourceSettings
 from data_pipelines.build.sources import Bad, Raw, read_shard
-from data_pipelines.schema import Record, pack
+from data_pipelines.schema import Record, pack, unpack
 
+VERDICTS = ".verdicts.json"
 _SAMPLES = 3  # rejects a rule and shard that the report may show
 
 
@@ -53,16 +55,21 @@ def filter_shard(task: ShardTask) -> None:
         sides=Counter(), lengths=Counter(),
     )  # fmt: skip
     keys: list[tuple] = []
-    shards.write_shard(task.part(".kept.array_record"), _survivors(task, account, keys))
+    rejects: list[tuple[str, str]] = []
+    shards.write_shard(task.part(".kept.array_record"), _survivors(task, account, keys, rejects))
+    _save(task.part(".rejects.json"), json.dumps(rejects).encode())
     _save(task.part(".keys.npy"), _array_bytes(np.array(keys, KEYS)))
     _save(task.part(".json"), json.dumps(account, ensure_ascii=False).encode())
 
 
-def _survivors(task: ShardTask, account: dict[str, Any], keys: list[tuple]) -> Iterator[bytes]:
+def _survivors(
+    task: ShardTask, account: dict[str, Any], keys: list[tuple], rejects: list[tuple[str, str]]
+) -> Iterator[bytes]:
     for raw in read_shard(Path(task.shard)):
         account["original"] += raw.count if isinstance(raw, Bad) else 1
         if isinstance(raw, Bad):
             account["rejected"][raw.reason] += raw.count
+            rejects.append((raw.key, raw.reason))
             _sample(account, raw.reason, raw.key, "", b"")
             continue
         pair = rules.Pair(raw.key, raw.image, raw.text, raw.clip_score)
@@ -80,7 +87,9 @@ def _survivors(task: ShardTask, account: dict[str, Any], keys: list[tuple]) -> I
                 reason = "image_damaged"
         if reason is not None:
             account["rejected"][reason] += 1
-            _sample(account, reason, raw.key, raw.text, _thumbnail(raw, pair))
+            rejects.append((raw.key, reason))
+            if len(account["samples"].get(reason, ())) < _SAMPLES:
+                _sample(account, reason, raw.key, raw.text, _thumbnail(raw, pair))
             continue
         account["languages"][pair.language] += 1
         account["sides"][str(min(pair.header.width, pair.header.height) // 64 * 64)] += 1
@@ -122,7 +131,9 @@ def _thumbnail(raw: Raw, pair: rules.Pair) -> bytes:
 
 
 def write_kept(task: ShardTask) -> shards.ShardInfo:
-    """Write the output shard: the survivors without those that de-duplication dropped."""
+    """Write the output shard, the survivors without those that de-duplication dropped, and beside
+    it `SHARD.rejects.jsonl.gz`: key and rule of every pair that is not in it.
+    """
     done, name = (
         task.part(".done.json"),
         shards.shard_name(task.source, index=task.index, count=task.count),
@@ -130,20 +141,31 @@ def write_kept(task: ShardTask) -> shards.ShardInfo:
     path = Path(task.out, name)
     if done.exists() and path.exists():
         return shards.ShardInfo(**json.loads(done.read_bytes()))
-    stays = np.load(task.part(".stays.npy"), allow_pickle=False)
+    verdicts = json.loads(task.part(VERDICTS).read_bytes())
+    rejects = json.loads(task.part(".rejects.json").read_bytes())
     reader = ArrayRecordReader(str(task.part(".kept.array_record")))
-    assert reader.num_records() == len(stays), f"{task.part('')}: work files disagree"
-    records = (reader.read([i])[0] for i in np.flatnonzero(stays).tolist())
-    info = shards.write_shard(path, records)
+    assert reader.num_records() == len(verdicts), f"{task.part('')}: work files disagree"
+
+    def records() -> Iterator[bytes]:
+        for i, verdict in enumerate(verdicts):
+            data = reader.read([i])[0]
+            if verdict is None:
+                yield data
+            else:
+                rejects.append((unpack(data).key, verdict))
+
+    info = shards.write_shard(path, records())
     reader.close()
+    lines = "".join(json.dumps(pair, ensure_ascii=True) + "\n" for pair in rejects)
+    # No time in the header: the same run gives the same bytes.
+    _save(path.with_suffix(".rejects.jsonl.gz"), gzip.compress(lines.encode(), mtime=0))
     _save(done, json.dumps(info._asdict()).encode())
     return info
 
 
-def save_decision(task: ShardTask, stays: np.ndarray, dropped: Counter) -> None:
-    """Which survivors stay; and how many went under which rule."""
-    _save(task.part(".dropped.json"), json.dumps(dropped).encode())
-    _save(task.part(".stays.npy"), _array_bytes(stays))
+def save_verdicts(task: ShardTask, verdicts: list[str | None]) -> None:
+    """Note under which rule of de-duplication each survivor goes; None for those that stay."""
+    _save(task.part(VERDICTS), json.dumps(verdicts).encode())
 
 
 def _array_bytes(array: np.ndarray) -> bytes:
