@@ -11,7 +11,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw
 
 _SHOWN = 6  # rejects a rule on the sheet
 _COUNTS = ("rejected", "mended", "languages", "sides", "lengths")
@@ -102,26 +102,28 @@ def _picture(accounts: Mapping[str, dict[str, Any]]) -> bytes:
 
 
 def _sheet(accounts: Mapping[str, dict[str, Any]]) -> bytes:
-    """Rejected pictures by rule, with the start of their texts."""
+    """Rejected pictures, a row a rule, with the start of their texts."""
     rows = [
         (f"{name}: {rule}", samples)
         for name, a in accounts.items()
         for rule, samples in sorted(a["samples"].items())
     ]
-    figure = Figure(figsize=(14, 1.7 * max(len(rows), 1)), layout="constrained")
-    axes = figure.subplots(max(len(rows), 1), _SHOWN, squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for cells, (title, samples) in zip(axes, rows):
-        cells[0].set_title(title, fontsize=8, loc="left", weight="bold")
-        for axis, (key, text, image) in zip(cells, samples):
+    width, height = 190, 126
+    sheet = Image.new("RGB", (_SHOWN * width, max(len(rows), 1) * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, (title, samples) in enumerate(rows):
+        draw.text((4, row * height), title, fill="red")
+        for column, (key, text, image) in enumerate(samples):
+            corner = (column * width + 4, row * height + 13)
             if image:
                 with Image.open(io.BytesIO(base64.b64decode(image))) as picture:
-                    axis.imshow(picture)
-            # Only ASCII is drawn: the default font has no more, and rejects hold anything.
-            shown = ascii(text or key)[1:41].replace("$", "")
-            axis.text(0, -0.06, shown, fontsize=6, transform=axis.transAxes, va="top")
-    return _png(figure)
+                    sheet.paste(picture, corner)
+            # Only ASCII is drawn: the built-in font has no more, and rejects hold anything.
+            shown = ascii(text or key)[1:31]
+            draw.text((corner[0], corner[1] + 97), shown, fill="black")
+    out = io.BytesIO()
+    sheet.save(out, "PNG")
+    return out.getvalue()
 
 
 def _png(figure: Figure) -> bytes:

@@ -14,8 +14,8 @@ HANZI = "一张木桌上的第{}件东西的照片"
 
 
 def picture(seed: int, size: tuple[int, int] = (128, 96), form: str = "JPEG", **options) -> bytes:
-    """Soft noise: different everywhere for different seeds."""
-    noise_HWC = np.random.default_rng(seed).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    """Soft noise, of all frequencies: different everywhere for different seeds."""
+    noise_HWC = np.random.default_rng(seed).integers(0, 255, (32, 32, 3), dtype=np.uint8)
     out = io.BytesIO()
     Image.fromarray(noise_HWC).resize(size, Image.Resampling.BICUBIC).save(out, form, **options)
     return out.getvalue()
