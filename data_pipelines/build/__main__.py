@@ -1,7 +1,17 @@
-"""`python -m data_pipelines.build scenes --out=DIR [--FIELD=VALUE ..]`: build a data set here."""
+"""`python -m data_pipelines.build JOB`: make the embedded data set, clean a crawl, check a source.
+
+scenes --out=DIR [--FIELD=VALUE ..]
+run --config=configs/build/web.py --input=DIR --out=DIR [--engine=beam] [BEAM OPTIONS ..]
+verify FOLDER ..
+"""
 
 import argparse
+import importlib.util
+import os
+import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 from data_pipelines.build.scenes import SceneConfig, build_scenes
 
@@ -13,11 +23,66 @@ def main() -> None:
     scenes.add_argument("--out", required=True, help="folder to write to")
     for name, value in SceneConfig()._asdict().items():
         scenes.add_argument(f"--{name}", type=type(value), default=value)
-    fields = vars(parser.parse_args())
-    del fields["job"]
-    out, start = fields.pop("out"), time.monotonic()
-    build_scenes(SceneConfig(**fields), out)
-    print(f"wrote {out} in {time.monotonic() - start:.1f} s")
+    run = jobs.add_parser("run", help="filter and de-duplicate a raw crawl into sources")
+    run.add_argument("--config", required=True, help="a page such as configs/build/web.py")
+    run.add_argument("--input", required=True, help="folder that the config's paths start from")
+    run.add_argument("--out", required=True, help="folder to write to")
+    run.add_argument("--engine", choices=("local", "beam"), default="local")
+    run.add_argument("--processes", type=int, default=os.cpu_count(), help="of the local engine")
+    verify = jobs.add_parser("verify", help="compare sources with their manifests")
+    verify.add_argument("folders", nargs="+")
+    arguments, rest = parser.parse_known_args()
+    if rest and getattr(arguments, "engine", "local") != "beam":
+        parser.error(f"not known: {' '.join(rest)}")
+    start = time.monotonic()
+    try:
+        if arguments.job == "verify":
+            sys.exit(_verify(arguments.folders))
+        if arguments.job == "run":
+            _run(arguments, rest)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    if arguments.job == "scenes":
+        fields = vars(arguments)
+        del fields["job"]
+        build_scenes(SceneConfig(**{k: v for k, v in fields.items() if k != "out"}), fields["out"])
+    print(f"wrote {arguments.out} in {time.monotonic() - start:.1f} s")
+
+
+def _run(arguments: argparse.Namespace, beam_options: Sequence[str]) -> None:
+    from data_pipelines.build.clean import clean
+    from data_pipelines.build.engine import beam_engine, local_engine
+    from data_pipelines.build.settings import check_settings
+
+    if arguments.processes < 1:
+        raise ValueError("--processes must be at least 1")
+    spec = importlib.util.spec_from_file_location("build_config", arguments.config)
+    if spec is None or not Path(arguments.config).is_file():
+        raise ValueError(f"--config={arguments.config} is not a Python file")
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    local = arguments.engine == "local"
+    clean(
+        check_settings(page.get_config().to_dict()),
+        source_root=Path(arguments.input),
+        out=Path(arguments.out),
+        engine=local_engine(arguments.processes) if local else beam_engine(beam_options),
+    )
+
+
+def _verify(folders: Sequence[str]) -> int:
+    from data_pipelines.build.shards import read_manifest, verify
+
+    wrong = 0
+    for folder in folders:
+        try:
+            verify(Path(folder))
+            manifest = read_manifest(Path(folder))
+            print(f"{folder}: {manifest['records']} records, {manifest['bytes']} bytes, intact")
+        except (ValueError, FileNotFoundError) as error:
+            wrong = 1
+            print(error, file=sys.stderr)
+    return wrong
 
 
 if __name__ == "__main__":
