@@ -1,8 +1,6 @@
-"""Grounding accuracy: is the first predicted box the right one, at IoU >= 0.5 (RefCOCO, +, g)?"""
+"""Grounding accuracy: is the predicted box the right one, at IoU >= 0.5 (RefCOCO, +, g)?"""
 
 from collections.abc import Sequence
-
-from qwenvl_jax.text.markup import parse_marked
 
 NORMALISER = "first box of the answer, thousandths of the picture"
 
@@ -18,19 +16,12 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
     return inside / (sum(areas) - inside)
 
 
-def first_box(answer: str) -> tuple[float, ...] | None:
-    """The first box of generated markup as fractions of the picture; None if there is none, or the
-    markup is broken: such an answer is wrong, not an error.
+def grounding_accuracy(
+    found: Sequence[float] | None, *, box: Sequence[float], threshold: float = 0.5
+) -> float:
+    """1 where `found` overlaps `box` by at least `threshold`, else 0.
+
+    Args:
+      found: the answer's first box (`markup.first_box`); None, an answer without one, is wrong.
     """
-    try:
-        _, marked = parse_marked(answer)
-    except ValueError:
-        return None
-    boxes = [box for entry in marked for box in entry.boxes]
-    return boxes[0] if boxes else None
-
-
-def grounding_accuracy(answer: str, *, box: Sequence[float], threshold: float = 0.5) -> float:
-    """1 where the answer's first box overlaps `box` (fractions) by at least `threshold`, else 0."""
-    found = first_box(answer)
     return float(found is not None and iou(found, box) >= threshold)

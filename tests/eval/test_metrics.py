@@ -18,6 +18,7 @@ from qwenvl_jax.eval.perplexity import perplexity
 from qwenvl_jax.eval.relaxed import relaxed_accuracy
 from qwenvl_jax.eval.vqa import vqa_accuracy
 from qwenvl_jax.eval.words import words
+from qwenvl_jax.text.markup import first_box
 
 CASES = json.loads(
     (pathlib.Path(__file__).parents[1] / "reference" / "metric_cases.json").read_text("utf-8")
@@ -158,19 +159,18 @@ def test_iou_beside_counting_cells():
             {(x, y) for x in range(box[0], box[2]) for y in range(box[1], box[3])} for box in (a, b)
         ]
         both, either = cells[0] & cells[1], cells[0] | cells[1]
-        assert iou(np.float64(a).tolist(), np.float64(b).tolist()) == pytest.approx(
-            len(both) / max(len(either), 1)
-        )
+        got = iou([float(v) for v in a], [float(v) for v in b])
+        assert got == pytest.approx(len(both) / max(len(either), 1))
 
 
 def test_grounding_takes_the_first_box_and_survives_broken_answers():
     """A run must not end because a model left a tag open; that answer is wrong."""
     box = (0.1, 0.1, 0.5, 0.5)
     right, wrong = "<box>(100,100),(500,500)</box>", "<box>(600,600),(900,900)</box>"
-    assert grounding_accuracy(f"<ref> a dog</ref>{right}{wrong}", box=box) == 1
-    assert grounding_accuracy(wrong + right, box=box) == 0
+    assert grounding_accuracy(first_box(f"<ref> a dog</ref>{right}{wrong}"), box=box) == 1
+    assert grounding_accuracy(first_box(wrong + right), box=box) == 0
     for broken in ("", "no box", "<box>(100,100),(500", "<box>(1,2,3)</box>", "</box>"):
-        assert grounding_accuracy(broken, box=box) == 0
+        assert grounding_accuracy(first_box(broken), box=box) == 0
 
 
 def test_exact_match_and_shares():
