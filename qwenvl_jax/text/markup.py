@@ -94,3 +94,13 @@ def parse_marked(text: str) -> tuple[str, list[Marked]]:
     if open_tag:
         raise ValueError(f"markup {text!r}: <{open_tag}> is not closed")
     return plain + text[end:], marked
+
+
+def first_box(text: str) -> tuple[float, ...] | None:
+    """The first box of generated markup; None if there is none, or the markup is broken."""
+    try:
+        _, marked = parse_marked(text)
+    except ValueError:  # a model may leave a tag open; that is an answer without a box
+        return None
+    boxes = [box for entry in marked for box in entry.boxes]
+    return boxes[0] if boxes else None

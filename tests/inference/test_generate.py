@@ -11,6 +11,8 @@ from qwenvl_jax.inference.generate import generate
 from qwenvl_jax.inference.sample import choose
 from qwenvl_jax.model import qwenvl
 from qwenvl_jax.model.mask import Visibility
+from qwenvl_jax.parallel import rules
+from qwenvl_jax.parallel.mesh import MeshConfig, make_mesh
 from tests.batches import PAD_ID, toy_model
 from tests.weights import random_weights
 
@@ -111,3 +113,18 @@ def test_a_draw_stays_in_the_nucleus_and_follows_its_probabilities():
     shares = np.bincount(drawn, minlength=4) / 4000
     np.testing.assert_allclose(shares, [0, 0.5 / 0.85, 0, 0.35 / 0.85], atol=0.03)
     assert choose(rows[:1], jax.random.key(0), temperature=0.0, top_p=1.0).tolist() == [1]
+
+
+def test_eight_devices_write_the_same_tokens():
+    """Rows, heads and parameters over a mesh: a cache in the wrong shards would change tokens."""
+    params, (tokens, images) = random_weights(CONFIG), prompts()
+    settings = {"max_new_tokens": NEW, "eos_id": -1}
+    want = np.asarray(generate(CONFIG, params, tokens, LENGTHS, images, **settings))
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    rows = [np.resize(x, (4, *x.shape[1:])) for x in (tokens, LENGTHS, images)]
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(params, rules.parameter_shardings(mesh, params))
+        rows = jax.device_put(rows, rules.batch_sharding(mesh))
+        out = generate(CONFIG, placed, *rows, **settings)
+    assert len(placed["decoder"]["embedding"].sharding.device_set) == 8
+    np.testing.assert_array_equal(np.asarray(out)[:3], want)
