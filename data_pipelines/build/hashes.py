@@ -31,10 +31,8 @@ def text_key(text: str) -> bytes:
 def picture_key(data: bytes) -> UInt16[np.ndarray, "16"] | None:
     """256 bits of a picture: the signs of its lowest frequencies, without the mean.
 
-    Low frequencies survive another size and another quality: of 250 embedded scenes saved again so,
-    none moved by more than 10 bits, and no two different ones were nearer than 63. The whole file
-    is decoded, JPEG at its smallest scale of at least 64 pixels. A flat picture gives None: its
-    bits would be noise.
+    Low frequencies survive another size and another quality. The whole file is decoded, JPEG at
+    its smallest scale of at least 64 pixels. A flat picture gives None: its bits would be noise.
 
     Raises:
       ValueError: the picture cannot be decoded.
