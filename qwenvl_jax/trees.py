@@ -1,8 +1,7 @@
 """Parameter trees as plain nested dicts, and the paths that name their leaves.
 
 A path is the keys joined by `/`: `decoder/blocks/attn/qkv/kernel`. One regex over paths serves
-sharding, freezing,
-decay masks and learning-rate groups.
+sharding, freezing, decay masks and learning-rate groups.
 """
 
 import re

@@ -1,8 +1,7 @@
 """Which object kinds a caption names, and how many of those in the picture.
 
 Names are matched longest first and each character counts once, so that `hot dog` does not also name
-a `dog`. English names match
-whole words, with a plural s or es; Chinese has no word boundaries.
+a `dog`. English names match whole words, with a plural s or es; Chinese has no word boundaries.
 """
 
 import re

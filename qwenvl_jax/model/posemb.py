@@ -14,8 +14,7 @@ def sincos_2d(grid: int, width: int) -> Float[np.ndarray, "P D"]:
     """Positions on a `grid` x `grid` square, row-major, float32.
 
     The first half of the width encodes the column, the second the row; each half is [sin | cos]
-    with
-    omega_i = 10000^(-i / (width / 4)).
+    with omega_i = 10000^(-i / (width / 4)).
     """
     omega = 10000.0 ** (-np.arange(width // 4, dtype=np.float64) / (width / 4))
     angles = np.arange(grid, dtype=np.float64)[:, None] * omega

@@ -3,9 +3,8 @@
     x_BTD = constrain(x_BTD, "batch", None, None)
 
 XLA's propagation alone replicates activations on a large mesh (measured: 40 GB of temporaries a
-chip
-without these constraints, 6 GB with them), so every block input, the image features and every loss
-chunk say where they live.
+chip without these constraints, 6 GB with them), so every block input, the image features and every
+loss chunk say where they live.
 """
 
 import jax

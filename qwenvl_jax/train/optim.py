@@ -79,8 +79,8 @@ def vit_layer_factors(path: str, shape: tuple[int, ...], decay: float, layers: i
     1) below the blocks.
 
     The adapter and the decoder stand above the last block and have factor 1. (The paper gives only
-    the decay 0.95; that the
-    patch embedding counts as a layer of its own, as in BEiT, is our choice.)
+    the decay 0.95; that the patch embedding counts as a layer of its own, as in BEiT, is our
+    choice.)
     """
     if path.startswith("vit/blocks/"):
         factors = decay ** np.arange(layers, 0, -1, dtype=np.float32)

@@ -1,8 +1,7 @@
 """TrainState: what a step reads and writes, born directly in its shards.
 
 The frozen rest of the parameters is not part of it: it is stored in the compute dtype, has no
-moments, is never
-donated and never written again.
+moments, is never donated and never written again.
 """
 
 from typing import NamedTuple
