@@ -2,7 +2,7 @@
 
     workdir/checkpoints/120/params       the trainable parameters
                             optimizer    moments and counts
-                            meta         step, data iterator, config, content hashes
+                            meta         step, data iterator, config, the frozen weights' hash
                             MANIFEST.json
     workdir/frozen/6f0c../               the frozen parameters, once for all steps, named by their
                                          content hash
@@ -132,8 +132,6 @@ class Checkpoints:
         opt_state = _by_path(opt_state)
         meta = {
             "step": step,
-            "params": fingerprint(params),
-            "optimizer": fingerprint(opt_state),
             "frozen": self._frozen_hash,
             "data": _all_hosts(data).tolist(),
             "config": self._run_config,

@@ -11,7 +11,6 @@ import orbax.checkpoint as ocp
 
 from qwenvl_jax import settings, trees
 from qwenvl_jax.checkpoint import intact, names
-from qwenvl_jax.checkpoint.fingerprint import fingerprint
 from qwenvl_jax.model.config import ModelConfig
 
 
@@ -65,15 +64,3 @@ class Stored:
             path: functools.partial(self.read, path) for path in self._home
         }
         return trees.unflatten(read)
-
-    def check_content(self) -> None:
-        """Compare the stored bits with the hashes that were written when they were saved.
-
-        Raises:
-          ValueError: names the folder that is damaged.
-        """
-        for name, folder in self._folders.items():
-            paths = [path for path, home in self._home.items() if home == name]
-            tree = trees.unflatten({path: functools.partial(self.read, path) for path in paths})
-            if fingerprint(tree) != self._meta[name]:
-                raise ValueError(f"{folder} is damaged: its content is not what was saved")

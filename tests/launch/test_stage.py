@@ -3,6 +3,7 @@
 import json
 
 import jax
+import orbax.checkpoint as ocp
 import pytest
 
 from configs import stage0, stage1
@@ -50,9 +51,15 @@ def logged(workdir) -> list[dict]:
 
 
 def content(workdir, step: int) -> dict:
-    """The content hashes of parameters, moments and frozen weights, and the data state."""
-    meta = json.loads((workdir / "checkpoints" / str(step) / "meta" / "metadata").read_text())
-    return {k: meta[k] for k in ("params", "optimizer", "frozen", "data")}
+    """Content hashes of parameters and moments as they are on disk, the frozen weights' name and
+    the data state.
+    """
+    where = workdir / "checkpoints" / str(step)
+    with ocp.StandardCheckpointer() as checkpointer:
+        trees = {name: checkpointer.restore(where / name) for name in ("params", "optimizer")}
+    meta = json.loads((where / "meta" / "metadata").read_text())
+    found = {name: fingerprint(tree) for name, tree in trees.items()}
+    return found | {k: meta[k] for k in ("frozen", "data")}
 
 
 def test_a_killed_run_goes_on_bit_for_bit(data, tmp_path, monkeypatch):
