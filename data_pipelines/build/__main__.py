@@ -1,6 +1,7 @@
-"""`python -m data_pipelines.build JOB`: make the embedded data set, clean a crawl, check a source.
+"""`python -m data_pipelines.build JOB`: make the embedded data set, convert, clean, check.
 
 scenes --out=DIR [--FIELD=VALUE ..]
+convert --format=vqav2 --annotations FILE .. --images=DIR --out=DIR
 run --config=configs/build/web.py --input=DIR --out=DIR [--engine=beam] [BEAM OPTIONS ..]
 verify FOLDER ..
 """
@@ -13,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_pipelines.build.convert import command as convert
 from data_pipelines.build.scenes import SceneConfig, build_scenes
 
 
@@ -31,11 +33,14 @@ def main() -> None:
     run.add_argument("--processes", type=int, default=os.cpu_count(), help="of the local engine")
     verify = jobs.add_parser("verify", help="compare sources with their manifests")
     verify.add_argument("folders", nargs="+")
+    convert.register(jobs)
     arguments, rest = parser.parse_known_args()
     if rest and getattr(arguments, "engine", "local") != "beam":
         parser.error(f"not known: {' '.join(rest)}")
     start = time.monotonic()
     try:
+        if "command" in arguments:
+            arguments.command(arguments)
         if arguments.job == "verify":
             sys.exit(_verify(arguments.folders))
         if arguments.job == "run":
