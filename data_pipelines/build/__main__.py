@@ -2,6 +2,7 @@
 
 scenes --out=DIR [--FIELD=VALUE ..]
 convert --format=vqav2 --annotations FILE .. --images=DIR --out=DIR
+render --text=FILE --language=zh --out=DIR [--backgrounds=DIR] [--fonts=DIR] [--FIELD=VALUE ..]
 run --config=configs/build/web.py --input=DIR --out=DIR [--engine=beam] [BEAM OPTIONS ..]
 verify FOLDER ..
 """
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_pipelines.build.convert import command as convert
+from data_pipelines.build.ocr import command as ocr
 from data_pipelines.build.scenes import SceneConfig, build_scenes
 
 
@@ -34,6 +36,7 @@ def main() -> None:
     verify = jobs.add_parser("verify", help="compare sources with their manifests")
     verify.add_argument("folders", nargs="+")
     convert.register(jobs)
+    ocr.register(jobs)
     arguments, rest = parser.parse_known_args()
     if rest and getattr(arguments, "engine", "local") != "beam":
         parser.error(f"not known: {' '.join(rest)}")
