@@ -1,6 +1,8 @@
-"""`python -m data_pipelines.build JOB`: make the embedded data set, clean a crawl, check a source.
+"""`python -m data_pipelines.build JOB`: make the embedded data set, convert, clean, check.
 
 scenes --out=DIR [--FIELD=VALUE ..]
+convert --format=vqav2 --annotations FILE .. --images=DIR --out=DIR
+render --text=FILE --language=zh --out=DIR [--backgrounds=DIR] [--fonts=DIR] [--FIELD=VALUE ..]
 run --config=configs/build/web.py --input=DIR --out=DIR [--engine=beam] [BEAM OPTIONS ..]
 verify FOLDER ..
 """
@@ -13,6 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_pipelines.build.convert import command as convert
+from data_pipelines.build.ocr import command as ocr
 from data_pipelines.build.scenes import SceneConfig, build_scenes
 
 
@@ -31,11 +35,15 @@ def main() -> None:
     run.add_argument("--processes", type=int, default=os.cpu_count(), help="of the local engine")
     verify = jobs.add_parser("verify", help="compare sources with their manifests")
     verify.add_argument("folders", nargs="+")
+    convert.register(jobs)
+    ocr.register(jobs)
     arguments, rest = parser.parse_known_args()
     if rest and getattr(arguments, "engine", "local") != "beam":
         parser.error(f"not known: {' '.join(rest)}")
     start = time.monotonic()
     try:
+        if "command" in arguments:
+            arguments.command(arguments)
         if arguments.job == "verify":
             sys.exit(_verify(arguments.folders))
         if arguments.job == "run":

@@ -30,6 +30,7 @@ class Raw(NamedTuple):
     image: bytes
     text: str
     clip_score: float | None = None
+    fields: Mapping[str, Any] = {}  # all that the shard says of it
 
 
 class Bad(NamedTuple):
@@ -144,7 +145,7 @@ def _pair(key: str, image: bytes, fields: Mapping[str, Any]) -> Raw | Bad:
         return Bad("bad_utf8", key)  # half a character, which JSON can spell
     score = next((fields[name] for name in _SCORE_KEYS if fields.get(name) is not None), None)
     try:
-        return Raw(key, image, text, None if score is None else float(score))
+        return Raw(key, image, text, None if score is None else float(score), fields)
     except (TypeError, ValueError):
         return Bad("bad_clip_score", key)
 
@@ -194,8 +195,12 @@ def _from_row(path: Path, index: int, fields: Mapping[str, Any]) -> Raw | Bad:
 
 
 def _beside(path: Path, name: str) -> bytes | str:
-    """A file in the shard's folder; a reason where it may not or cannot be read."""
-    folder = path.parent.resolve()
+    return read_below(path.parent, name)
+
+
+def read_below(folder: Path, name: str) -> bytes | str:
+    """A file of a folder that an index names; a reason where it may not or cannot be read."""
+    folder = folder.resolve()
     try:
         file = (folder / name).resolve()
         if not file.is_relative_to(folder):

@@ -44,7 +44,7 @@ def test_tar(tmp_path):
         ("bad_clip_score", "10"), ("11", "eleven"),
     ]  # fmt: skip
     first = next(iter(read_shard(path)))
-    assert first == Raw("a/1", picture(1), "one", 0.3)
+    assert first == Raw("a/1", picture(1), "one", 0.3, {"similarity": 0.3, "caption": "one"})
 
 
 def test_a_tar_cannot_reach_outside(tmp_path):
@@ -94,10 +94,12 @@ def test_parquet(tmp_path):
         {"key": "b", "image": None, "TEXT": "two", "similarity": None},
     ]
     pq.write_table(pa.Table.from_pylist(rows), path)
-    assert list(read_shard(path)) == [Raw("a", picture(1), "one", 0.5), Bad("missing_image", "b")]
+    first, second = read_shard(path)
+    assert first[:4] == ("a", picture(1), "one", 0.5) and second == Bad("missing_image", "b")
     beside = tmp_path / "1.parquet"  # metadata beside a folder of pictures
     pq.write_table(pa.table({"key": ["k2", "k3"], "caption": ["two", "three"]}), beside)
-    assert list(read_shard(beside)) == [Raw("k2", picture(4), "two"), Bad("missing_image", "k3")]
+    first, second = read_shard(beside)
+    assert first[:3] == ("k2", picture(4), "two") and second == Bad("missing_image", "k3")
     path.write_bytes(path.read_bytes()[:-100])
     assert found(path)[0][0] == "corrupt_parquet"
 
