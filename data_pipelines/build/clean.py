@@ -15,6 +15,7 @@ import numpy as np
 from data_pipelines.build import report, shards
 from data_pipelines.build.duplicates import Decider, evaluation_keys
 from data_pipelines.build.engine import Engine
+from data_pipelines.build.scores import find_scores, wants_scores
 from data_pipelines.build.settings import BuildSettings
 from data_pipelines.build.shard_job import (
     VERDICTS,
@@ -37,6 +38,13 @@ def clean(settings: BuildSettings, *, source_root: Path, out: Path, engine: Engi
     listing = [
         [name, path.name, path.stat().st_size] for name, paths in inputs.items() for path in paths
     ]
+    scores = {
+        path: find_scores(source_root / settings.clip_scores, name, path)
+        for name, paths in inputs.items()
+        for path in paths
+        if settings.clip_scores and wants_scores(settings.sources[name])
+    }
+    listing += [[file.name, file.stat().st_size] for file in scores.values()]
     identity = hashlib.sha256(json.dumps([config, listing]).encode()).hexdigest()
     if _finished(out, identity):
         print(f"{out} is finished")
@@ -52,7 +60,7 @@ def clean(settings: BuildSettings, *, source_root: Path, out: Path, engine: Engi
     work.mkdir(parents=True, exist_ok=True)
     tasks = [
         ShardTask(name, number, str(path), index, len(paths), settings.sources[name],
-                  str(work), str(out / name))
+                  str(work), str(out / name), str(scores.get(path, "")))
         for number, (name, paths) in enumerate(inputs.items())
         for index, path in enumerate(paths)
     ]  # fmt: skip
@@ -98,4 +106,5 @@ def _config(settings: BuildSettings) -> dict[str, Any]:
         sources={name: source._asdict() for name, source in settings.sources.items()},
         duplicates=settings.duplicates._asdict(),
         evaluation=settings.evaluation,
+        clip_scores=settings.clip_scores,
     )

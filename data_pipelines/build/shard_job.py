@@ -22,6 +22,7 @@ from data_pipelines.build import rules, shards
 from data_pipelines.build.duplicates import KEYS
 from data_pipelines.build.hashes import bytes_key, picture_key, text_key
 from data_pipelines.build.language import model_language
+from data_pipelines.build.scores import read_scores
 from data_pipelines.build.settings import SourceSettings
 from data_pipelines.build.sources import Bad, Raw, read_shard
 from data_pipelines.schema import Record, pack, unpack
@@ -41,6 +42,7 @@ class ShardTask(NamedTuple):
     settings: SourceSettings
     work: str  # folder of what is not finished
     out: str  # the source's output folder
+    scores: str = ""  # file of CLIP scores for pairs that have none; none if empty
 
     def part(self, suffix: str) -> Path:
         return Path(self.work, f"{self.source}-{self.index:05d}{suffix}")
@@ -65,14 +67,16 @@ def filter_shard(task: ShardTask) -> None:
 def _survivors(
     task: ShardTask, account: dict[str, Any], keys: list[tuple], rejects: list[tuple[str, str]]
 ) -> Iterator[bytes]:
-    for raw in read_shard(Path(task.shard)):
+    scores = read_scores(Path(task.scores), Path(task.shard)) if task.scores else {}
+    for position, raw in enumerate(read_shard(Path(task.shard))):
         account["original"] += raw.count if isinstance(raw, Bad) else 1
         if isinstance(raw, Bad):
             account["rejected"][raw.reason] += raw.count
             rejects.append((raw.key, raw.reason))
             _sample(account, raw.reason, raw.key, "", b"")
             continue
-        pair = rules.Pair(raw.key, raw.image, raw.text, raw.clip_score)
+        score = scores.get(position) if raw.clip_score is None else raw.clip_score
+        pair = rules.Pair(raw.key, raw.image, raw.text, score)
         reason, mended = rules.apply(pair, task.settings)
         account["mended"].update(mended)
         bands = None
