@@ -72,9 +72,8 @@ def write_manifest(
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
         **metadata,
     }
-    partial = folder / (MANIFEST + ".partial")
-    partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    os.replace(partial, folder / MANIFEST)
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    save_whole(folder / MANIFEST, text.encode())
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -107,6 +106,13 @@ def verify(folder: Path) -> None:
             )
         if sha256_of(path) != shard["sha256"]:
             raise ValueError(f"shard {path}: its bytes were altered (sha256 differs)")
+
+
+def save_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(data)
+    os.replace(partial, path)
 
 
 def sha256_of(path: Path) -> str:
