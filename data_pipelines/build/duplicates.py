@@ -16,12 +16,12 @@ of their 16 bands whole. The outcome depends neither on the number of parts nor 
 import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8, UInt16, UInt64
+from jaxtyping import Integer, UInt8, UInt16, UInt64
 
 from data_pipelines.build.engine import Engine
 from data_pipelines.build.hashes import BANDS
@@ -42,6 +42,7 @@ RULES = (
 )  # fmt: skip
 _ROUNDS = ("name", "image", "near", "text")
 _TABLES = "tables.json"
+_LARGE = 64  # records of one band value that are worth a loop of their own
 
 
 class PartTask(NamedTuple):
@@ -138,28 +139,39 @@ def _near(task: PartTask, band: int) -> Integer[np.ndarray, "2 M"]:
     rows_N, words_NW, sources_N = rows_N[order], words_NW[order], sources_N[order]
     values_N = values_N[order]
     nearest = np.zeros(len(order), np.uint8)
-    # Every row beside the next of its value, then beside the next but one, until none has one.
-    earlier, lag = np.arange(len(order)), 0
-    while len(earlier):
-        lag += 1
-        earlier = earlier[earlier + lag < len(order)]
-        earlier = earlier[values_N[earlier] == values_N[earlier + lag]]
-        meets = earlier[_within(words_NW[:, :1], earlier, lag, task.settings.near_bits)]
-        meets = meets[_within(words_NW, meets, lag, task.settings.near_bits)]
-        own, first = sources_N[meets + lag], sources_N[meets]
+    for earlier, lag in _candidates(values_N, words_NW[:, 0].copy(), task.settings.near_bits):
+        differ = np.bitwise_count(words_NW[earlier] ^ words_NW[earlier + lag])
+        earlier = earlier[differ.sum(1, dtype=np.uint16) <= task.settings.near_bits]
+        own, first = sources_N[earlier + lag], sources_N[earlier]
         same = np.where(first == own, _code("near_image"), _code("near_image_other_source"))
         codes = np.where(first == EVALUATION, _code("evaluation_image_near"), same)
-        known = nearest[meets + lag]
-        nearest[meets + lag] = np.where(known == 0, codes, np.minimum(known, codes))
+        known = nearest[earlier + lag]
+        nearest[earlier + lag] = np.where(known == 0, codes, np.minimum(known, codes))
     gone = np.flatnonzero(nearest)
     return np.stack([rows_N[gone], nearest[gone].astype(np.int64)])
 
 
-def _within(
-    words_NW: UInt64[np.ndarray, "N W"], earlier: Integer[np.ndarray, "M"], lag: int, bits: int
-) -> Bool[np.ndarray, "M"]:
-    differ = np.bitwise_count(words_NW[earlier] ^ words_NW[earlier + lag])
-    return differ.sum(1, dtype=np.uint16) <= bits
+def _candidates(
+    values_N: UInt16[np.ndarray, "N"], words_N: UInt64[np.ndarray, "N"], bits: int
+) -> Iterator[tuple[Integer[np.ndarray, "M"], int]]:
+    """Places i, and a lag, such that i and i + lag have one value and differ little in their first
+    64 bits. Values come sorted.
+    """
+    starts = np.flatnonzero(np.diff(values_N.astype(np.int32), prepend=-1))
+    sizes = np.diff(starts, append=len(values_N))
+    for start, size in zip(starts[sizes > _LARGE], sizes[sizes > _LARGE]):
+        words = words_N[start : start + size]
+        for lag in range(1, size):  # neighbouring memory, no index: six times as fast
+            near = np.flatnonzero(np.bitwise_count(words[lag:] ^ words[:-lag]) <= bits)
+            if len(near):
+                yield start + near, lag
+    # All small groups at once: every row with the next of its value, then the next but one.
+    earlier = np.flatnonzero(np.repeat(sizes <= _LARGE, sizes))
+    for lag in range(1, _LARGE):
+        earlier = earlier[earlier + lag < len(values_N)]
+        earlier = earlier[values_N[earlier] == values_N[earlier + lag]]
+        near = np.bitwise_count(words_N[earlier] ^ words_N[earlier + lag]) <= bits
+        yield earlier[near], lag
 
 
 def _gather(

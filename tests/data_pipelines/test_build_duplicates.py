@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_pipelines.build import duplicates
 from data_pipelines.build.duplicates import EVALUATION, KEYS, RULES, decide
 from data_pipelines.build.engine import local_engine
 from data_pipelines.build.settings import DuplicateSettings
@@ -84,8 +85,14 @@ def decided(tables, work: Path, *, rows_at_once: int, **options) -> list[str | N
     return [RULES[code] for code in verdicts]
 
 
+@pytest.fixture(params=[2, 64])
+def large(request, monkeypatch):
+    """Groups above and below the size that is worth a loop of their own."""
+    monkeypatch.setattr(duplicates, "_LARGE", request.param)
+
+
 @pytest.mark.parametrize("seed", [0, 1])
-def test_same_as_brute_force_however_it_is_cut(tmp_path, seed):
+def test_same_as_brute_force_however_it_is_cut(tmp_path, seed, large):
     tables = random_tables(seed)
     expected = by_brute_force(tables)
     counts = Counter(expected)
