@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from data_pipelines.build.scenes import SceneConfig, build_scenes
@@ -41,6 +42,8 @@ def main() -> None:
             _run(arguments, rest)
     except ValueError as error:
         sys.exit(f"error: {error}")
+    except BrokenProcessPool:
+        sys.exit("error: a worker was killed (memory?); the same command goes on from here")
     if arguments.job == "scenes":
         fields = vars(arguments)
         del fields["job"]

@@ -40,6 +40,7 @@ _BOILERPLATE = regex.compile(
     r"|点击(?:查看|放大|进入)|暂无图片|版权所有|加入购物车",
     regex.I,
 )
+_UNIT = regex.compile(r"[0-9A-Za-z]+|\S")
 _TELLTALE = ("click", "image", "rights", "lorem", "add to", "stock", "点击", "暂无", "版权", "加入")
 _PLACEHOLDER = regex.compile(r"<(?:PERSON|LOC|ORG|NAME|URL|EMAIL|NUMBER)>", regex.I)
 
@@ -138,8 +139,10 @@ def boilerplate(pair: Pair, _: SourceSettings) -> bool:
 
 
 def repeated_words(pair: Pair, settings: SourceSettings) -> bool:
-    """The share of the text's n-grams that are repeats; Chinese counts by character."""
-    parts = list(pair.text) if pair.language == "zh" else pair.text.split()
+    """The share of the text's n-grams that are repeats; Chinese counts by character, a number or a
+    Latin word in it as one.
+    """
+    parts = _UNIT.findall(pair.text) if pair.language == "zh" else pair.text.split()
     n = settings.repeat_ngram
     total = len(parts) - n + 1
     if total < 4:

@@ -129,7 +129,7 @@ def _thumbnail(raw: Raw, pair: rules.Pair) -> bytes:
             image = image.convert("RGB")
             image.thumbnail((96, 96))
             out = io.BytesIO()
-            image.save(out, "PNG")
+            image.save(out, "PNG", compress_level=1)  # most of the time goes into the usual 6
             return out.getvalue()
     except Exception:  # a reject may well be damaged; its text and reason are still shown
         return b""

@@ -63,6 +63,21 @@ def test_a_crawl_becomes_sources(tmp_path):
     assert not list((tmp_path / "out").glob(".work*"))
 
 
+def test_verify_finds_what_is_not_the_manifests(tmp_path):
+    """A shard of another run beside the source's own would be trained on too."""
+    write_crawl(tmp_path / "in", shards=1, pairs=4)
+    run(tmp_path / "in", tmp_path / "out")
+    folder = tmp_path / "out" / "en"
+    shard = next(folder.glob("*.array_record"))
+    (folder / "en-00009-of-00010.array_record").write_bytes(shard.read_bytes())
+    with pytest.raises(ValueError, match="en-00009.*does not name it"):
+        verify(folder)
+    for text in ("{", "[]", '{"shards": [{"name": "../../x"}]}', '{"shards": 3}'):
+        (folder / "manifest.json").write_text(text)
+        with pytest.raises(ValueError, match="manifest.json: damaged"):
+            verify(folder)
+
+
 def test_another_run_is_refused(tmp_path):
     """Shards of two settings in one folder would both be read."""
     write_crawl(tmp_path / "in")

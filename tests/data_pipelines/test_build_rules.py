@@ -32,6 +32,7 @@ def judged(text: str = "a dog on the beach", image: bytes = GOOD, score: float |
         "一只狗在海滩上，天气很好。",
         "Size: 10–12 cm, 30°C — “new” ©2020 ½ price ★",
         "iPhone 12 手机壳",
+        "编号99999的皇冠",
         "the the U.S. No. 1: A&B at 5:30 p.m.",
         "we met at the end of www and http",
         "a < b and c > d",
