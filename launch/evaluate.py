@@ -68,7 +68,7 @@ def caption(
             np.full(BATCH, len(prompt), np.int32),
             rows[:, None],
             max_new_tokens=NEW_TOKENS,
-            eos_id=tokenizer.specials.eos,
+            stop_ids=(tokenizer.specials.eos,),
         )
         texts += [_text(row, tokenizer) for row in np.asarray(tokens)[: len(chunk)]]
     return Captions(records, images, texts)

@@ -1,14 +1,14 @@
 """Prefill and decoding in one compiled program.
 
-Prompts of a batch may differ in length; they are padded on the right, and the cache has a slot for
-every padded and every new
-position. All rows write step i at slot T + i, whatever their length: what a slot means is told by
-its segment and position.
+Prompts of a batch may differ in length and in how many pictures they show. They are padded on the
+right, and the cache has a slot for every padded and every new position. All rows write step i at
+slot T + i, whatever their length: what a slot means is told by its segment and position.
 
     slots        0 1 2 3 4 | 5 6 7           T = 5 prompt slots, 3 new ones
     row 0        a b c d e | x y z           positions 0 1 2 3 4 | 5 6 7
-    row 1        a b . . . | x y z           positions 0 1 . . . | 2 3 4     dots are in segment 0:
-    nobody sees them
+    row 1        a b . . . | x y z           positions 0 1 . . . | 2 3 4
+
+Dots are in segment 0: nobody sees them.
 """
 
 import functools
@@ -43,7 +43,7 @@ def empty_cache(config: ModelConfig, rows: int, slots: int) -> Cache:
 
 
 @functools.partial(
-    jax.jit, static_argnames=("config", "max_new_tokens", "eos_id", "temperature", "top_p")
+    jax.jit, static_argnames=("config", "max_new_tokens", "stop_ids", "temperature", "top_p")
 )
 def generate(
     config: ModelConfig,
@@ -53,12 +53,12 @@ def generate(
     images_BIRRC: UInt8[Array, "B I R R C"],
     *,
     max_new_tokens: int,
-    eos_id: int,
+    stop_ids: tuple[int, ...],
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
 ) -> Int32[Array, "B G"]:
-    """Continue every prompt until `eos_id` or for `max_new_tokens` (G).
+    """Continue every prompt until one of `stop_ids` or for `max_new_tokens` (G).
 
     Beyond the training length the NTK base is that of each row's prompt; log-n goes by position.
 
@@ -68,7 +68,7 @@ def generate(
       images_BIRRC: pictures in the order of their `<imgpad>` runs; empty slots at the end.
 
     Returns:
-      The new tokens; from the first `eos_id` on a row holds `eos_id`.
+      The new tokens; after its first stop token a row repeats that token.
 
     Raises:
       ValueError: `max_new_tokens` below 1, `temperature` below 0 or `top_p` outside (0, 1].
@@ -107,14 +107,17 @@ def generate(
         key = jax.random.fold_in(jax.random.key(seed), step)
         return choose(logits_BV, key, temperature=temperature, top_p=top_p)
 
+    def stops(token_B):
+        return jnp.isin(token_B, jnp.array(stop_ids, jnp.int32))
+
     x_BTD = qwenvl.embed(config, params, tokens_BT, images_BIRRC)
     hidden_BTD, cache = forward(
         x_BTD, positions_BS[:, :T], segments_BS[:, :T], segments_BS, empty_cache(config, B, S), 0
     )
     last_BD = jnp.take_along_axis(hidden_BTD, lengths_B[:, None, None] - 1, axis=1)[:, 0]
     first_B = pick(last_BD, 0)
-    out_BG = jnp.full((B, max_new_tokens), eos_id, jnp.int32).at[:, 0].set(first_B)
-    start = _Loop(jnp.int32(1), first_B, first_B == eos_id, cache, segments_BS, out_BG)
+    out_BG = jnp.zeros((B, max_new_tokens), jnp.int32).at[:, 0].set(first_B)
+    start = _Loop(jnp.int32(1), first_B, stops(first_B), cache, segments_BS, out_BG)
 
     def more(loop: _Loop):
         return (loop.step < max_new_tokens) & ~jnp.all(loop.done_B)
@@ -127,9 +130,10 @@ def generate(
         x_B1D = qwenvl.embed(config, params, loop.token_B[:, None], no_images)
         ones_B1 = jnp.ones((B, 1), jnp.int32)
         hidden_B1D, cache = forward(x_B1D, positions_B1, ones_B1, segments, loop.cache, slot)
-        token_B = jnp.where(loop.done_B, eos_id, pick(hidden_B1D[:, 0], loop.step))
+        token_B = jnp.where(loop.done_B, loop.token_B, pick(hidden_B1D[:, 0], loop.step))
         out_BG = loop.out_BG.at[:, loop.step].set(token_B)
-        done_B = loop.done_B | (token_B == eos_id)
-        return _Loop(loop.step + 1, token_B, done_B, cache, segments, out_BG)
+        return _Loop(loop.step + 1, token_B, stops(token_B), cache, segments, out_BG)
 
-    return jax.lax.while_loop(more, advance, start).out_BG
+    end = jax.lax.while_loop(more, advance, start)
+    # Steps that no row needed any more were not run.
+    return jnp.where(jnp.arange(max_new_tokens) < end.step, end.out_BG, end.token_B[:, None])
