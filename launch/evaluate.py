@@ -24,17 +24,15 @@ from data_pipelines.stream.config import StreamConfig
 from data_pipelines.stream.source import read_records
 from data_pipelines.stream.stream import eval_batches
 from launch import logs
+from launch.fonts import label_font
+from launch.loading import Checkpoint, load_checkpoint
 from launch.stage import parse
-from qwenvl_jax import trees
 from qwenvl_jax.batch import Batch
-from qwenvl_jax.checkpoint.manager import load_parameters
 from qwenvl_jax.eval import kinds
 from qwenvl_jax.eval.sheet import Entry, draw_sheet
 from qwenvl_jax.image.decode import decode
-from qwenvl_jax.inference.generate import generate
-from qwenvl_jax.model.config import ModelConfig
+from qwenvl_jax.inference.prompts import Decoding, Prompt, continue_prompts
 from qwenvl_jax.text import prompts
-from qwenvl_jax.text.tokenizer import Tokenizer, load_tokenizer
 from qwenvl_jax.train.config import TrainConfig
 from qwenvl_jax.train.report import Source, losses_by_group
 from qwenvl_jax.train.step import make_eval_step
@@ -50,33 +48,16 @@ class Captions(NamedTuple):
     texts: list[str]
 
 
-def caption(
-    model: ModelConfig, params: Any, tokenizer: Tokenizer, records: list[Record], language: str
-) -> Captions:
+def caption(checkpoint: Checkpoint, records: list[Record], language: str) -> Captions:
     """Greedy captions of the records' pictures."""
+    model, tokenizer = checkpoint.model, checkpoint.tokenizer
     spans = [span for span in prompts.caption("", language=language) if not span.supervised]
     prompt, _ = prompts.encode_spans(spans, tokenizer, num_queries=model.adapter.num_queries)
     images = np.stack([decode(record.images[0], model.vit.image_size) for record in records])
-    texts = []
-    for first in range(0, len(records), BATCH):
-        chunk = images[first : first + BATCH]
-        rows = np.concatenate([chunk, np.zeros((BATCH - len(chunk), *chunk.shape[1:]), np.uint8)])
-        tokens = generate(
-            model,
-            params,
-            np.tile(prompt, (BATCH, 1)),
-            np.full(BATCH, len(prompt), np.int32),
-            rows[:, None],
-            max_new_tokens=NEW_TOKENS,
-            stop_ids=(tokenizer.specials.eos,),
-        )
-        texts += [_text(row, tokenizer) for row in np.asarray(tokens)[: len(chunk)]]
-    return Captions(records, images, texts)
-
-
-def _text(tokens: np.ndarray, tokenizer: Tokenizer) -> str:
-    ends = np.flatnonzero(tokens == tokenizer.specials.eos)
-    return tokenizer.decode(tokens[: ends[0] if len(ends) else len(tokens)].tolist()).strip()
+    decoding = Decoding(max_new_tokens=NEW_TOKENS, stop_ids=(tokenizer.specials.eos,))
+    asked = [Prompt(prompt, (image,)) for image in images]
+    answers = continue_prompts(model, checkpoint.params, asked, decoding, rows=BATCH)
+    return Captions(records, images, [tokenizer.decode(ids).strip() for ids in answers])
 
 
 def heldout_losses(
@@ -108,14 +89,13 @@ def evaluate(workdir: str | Path, data: str | Path, *, scenes: int) -> dict[str,
     """
     workdir, data = Path(workdir), Path(data)
     config, _, heldout = parse(ConfigDict(json.loads((workdir / "config.json").read_text())))
-    params = _parameters(workdir, config)
-    tokenizer = load_tokenizer(heldout.tokenizer)
+    checkpoint = load_checkpoint(workdir)
     results: dict[str, Any] = {"kinds_named": {}, "kinds_named_shuffled": {}, "kinds_correct": {}}
     results["kinds_named_new_layout"] = {}
     captions = {}
     for language in ("en", "zh"):
         records = read_records(data / "test" / f"scenes_{language}", limit=scenes)
-        captions[language] = done = caption(config.model, params, tokenizer, records, language)
+        captions[language] = done = caption(checkpoint, records, language)
         truth = [record.meta["kinds"] for record in records]
         vocabulary = sorted({name for names in truth for name in names})
         scores = kinds.score(done.texts, truth, vocabulary, language)
@@ -131,19 +111,11 @@ def evaluate(workdir: str | Path, data: str | Path, *, scenes: int) -> dict[str,
         results["kinds_named_shuffled"][language] = moved.named
         results["kinds_named_new_layout"][language] = fresh.named
     for key, shuffled in (("loss", False), ("loss_shuffled", True)):
-        losses = heldout_losses(config, heldout, params, batches=8, shuffled=shuffled)
+        losses = heldout_losses(config, heldout, checkpoint.params, batches=8, shuffled=shuffled)
         results[key] = {language: losses.get(f"loss/{language}") for language in ("en", "zh")}
     (workdir / "evaluation.json").write_text(json.dumps(results, indent=1))
     _sheet(captions).save(workdir / "captions.png")
     return results
-
-
-def _parameters(workdir: Path, config: TrainConfig) -> trees.Tree:
-    from qwenvl_jax.model import qwenvl
-
-    shapes = jax.eval_shape(lambda key: qwenvl.init(config.model, key), jax.random.key(0))
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return load_parameters(workdir, shapes, jax.tree.map(lambda _: here, shapes))
 
 
 def _sheet(captions: dict[str, Captions]):
@@ -161,15 +133,7 @@ def _sheet(captions: dict[str, Captions]):
         )
         for i in range(min(SHOWN, len(captions["en"].texts)))
     ]
-    return draw_sheet(entries, font_path())
-
-
-def font_path() -> str:
-    """The Noto Sans CJK font of the package `cvttf-notosanscjk-regular`."""
-    from importlib.metadata import distribution
-
-    files = distribution("cvttf-notosanscjk-regular").files
-    return str(next(f.locate() for f in files if f.name.endswith(".otf")))
+    return draw_sheet(entries, label_font())
 
 
 def table(results: dict[str, Any]) -> str:

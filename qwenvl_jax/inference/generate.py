@@ -56,7 +56,7 @@ def generate(
     stop_ids: tuple[int, ...],
     temperature: float = 0.0,
     top_p: float = 1.0,
-    seed: int = 0,
+    seed: int | Int32[Array, ""] = 0,
 ) -> Int32[Array, "B G"]:
     """Continue every prompt until one of `stop_ids` or for `max_new_tokens` (G).
 
