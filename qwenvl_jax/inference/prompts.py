@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from qwenvl_jax.inference.beam import beam_search
 from qwenvl_jax.inference.generate import generate
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.parallel import rules
@@ -28,13 +29,21 @@ class Prompt(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-    """How tokens are chosen, and when to end. `temperature` 0 is greedy."""
+    """How tokens are chosen, and when to end. `temperature` 0 is greedy, or beam search."""
 
     max_new_tokens: int
     stop_ids: tuple[int, ...]
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    beams: int = 1
+
+    def __post_init__(self):
+        if self.beams > 1 and self.temperature > 0:
+            raise ValueError(
+                f"decoding: beams={self.beams} search for the most probable answer; they go with"
+                f" temperature=0, not {self.temperature}"
+            )
 
 
 def continue_prompts(
@@ -64,17 +73,23 @@ def continue_prompts(
     length = -(-length // _LENGTH_STEP) * _LENGTH_STEP
     slots = max((len(prompt.images) for prompt in prompts), default=0)
     slots = 2 ** (slots - 1).bit_length() if slots else 0
-    settings = dataclasses.asdict(decoding)
     for first in range(0, len(prompts), rows):
         chunk = prompts[first : first + rows]
         batch = _batch(config, [*chunk, *[chunk[0]] * (rows - len(chunk))], length, slots)
         if not mesh.empty:
             batch = jax.device_put(batch, rules.batch_sharding(mesh))
-        # Each batch draws from a seed of its own.
-        settings["seed"] = decoding.seed + first
-        tokens = np.asarray(generate(config, params, *batch, **settings))
+        tokens = np.asarray(_decode(config, params, batch, decoding, first))
         for row in tokens[: len(chunk)]:
             yield cut(row, decoding.stop_ids)
+
+
+def _decode(config: ModelConfig, params: Any, batch, decoding: Decoding, first: int) -> jax.Array:
+    """New tokens; each batch (by its first prompt) draws from a seed of its own."""
+    ends = {"max_new_tokens": decoding.max_new_tokens, "stop_ids": decoding.stop_ids}
+    if decoding.beams > 1:
+        return beam_search(config, params, *batch, **ends, beams=decoding.beams)[0]
+    draw = {"temperature": decoding.temperature, "top_p": decoding.top_p}
+    return generate(config, params, *batch, **ends, **draw, seed=decoding.seed + first)
 
 
 def cut(tokens: Int32[np.ndarray, " n"], stop_ids: Sequence[int]) -> list[int]:

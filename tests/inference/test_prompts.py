@@ -63,6 +63,12 @@ def test_a_mesh_gives_the_same_answers():
         assert list(continue_prompts(CONFIG, placed, given, DECODING, rows=3)) == want
 
 
+def test_beams_do_not_draw():
+    """A temperature that nobody reads would be reported as if it had been used."""
+    with pytest.raises(ValueError, match="beams=3.*temperature=0, not 0.5"):
+        Decoding(max_new_tokens=4, stop_ids=(), beams=3, temperature=0.5)
+
+
 def test_what_follows_the_stop_token_is_no_answer():
     tokens = np.array([5, 7, 9, 9, 9], np.int32)
     assert (
