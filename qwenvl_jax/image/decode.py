@@ -22,6 +22,9 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 # 16-bit and float pictures have no agreed way to 8 bits (PIL would clip): they are refused by name.
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
+_MAX_PIXELS = 89_478_485  # Pillow's own warning level
+_MAX_ASPECT = 20.0
+
 
 class ImageError(ValueError):
     """An image that is not used. `reason` is for counting, `detail` for reading."""
@@ -40,8 +43,8 @@ def decode(
     size: int,
     *,
     way: Way = "exact",
-    max_pixels: int = 89_478_485,
-    max_aspect: float = 20.0,
+    max_pixels: int = _MAX_PIXELS,
+    max_aspect: float = _MAX_ASPECT,
 ) -> UInt8[np.ndarray, "R R 3"]:
     """Decode, convert to RGB and resize to `size` x `size`.
 
@@ -52,23 +55,14 @@ def decode(
       data: the whole file.
       size: R, pixels of a side of the result.
       way: both ways accept and refuse the same files, for the same reasons.
-      max_pixels: more than this are refused before decoding (the default is Pillow's own warning
-        level).
+      max_pixels: more than this are refused before decoding.
       max_aspect: longer side over shorter side.
 
     Raises:
       ImageError: with a reason: unreadable (no known image), format, too_many_pixels, aspect, mode
         (16-bit or float pixels), animated, truncated (or damaged).
     """
-    try:
-        picture = _open(data)
-        _judge(picture, max_pixels=max_pixels, max_aspect=max_aspect)
-    except ImageError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError("too_many_pixels", str(error)) from error
-    except Exception as error:  # on damaged headers Pillow's parsers raise nearly anything
-        raise ImageError("unreadable", f"{len(data)} bytes: {error}") from error
+    picture = _judged(data, max_pixels=max_pixels, max_aspect=max_aspect)
     try:
         if way == "fast" and picture.format in ("JPEG", "MPO") and picture.mode in ("L", "RGB"):
             width, height = picture.size
@@ -81,6 +75,29 @@ def decode(
     if way == "fast":
         return fast.resize(np.asarray(picture), size)
     return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def whole_picture(data: bytes) -> Image.Image:
+    """The picture in its own size as RGB, to draw into; refused as by `decode`."""
+    picture = _judged(data, max_pixels=_MAX_PIXELS, max_aspect=_MAX_ASPECT)
+    try:
+        return _rgb(picture)
+    except Exception as error:  # as in `decode`
+        raise ImageError("truncated", f"{type(error).__name__}: {error}") from error
+
+
+def _judged(data: bytes, *, max_pixels: int, max_aspect: float) -> Image.Image:
+    """Opened, not yet decoded, and found fit to be."""
+    try:
+        picture = _open(data)
+        _judge(picture, max_pixels=max_pixels, max_aspect=max_aspect)
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError("too_many_pixels", str(error)) from error
+    except Exception as error:  # on damaged headers Pillow's parsers raise nearly anything
+        raise ImageError("unreadable", f"{len(data)} bytes: {error}") from error
+    return picture
 
 
 def _open(data: bytes) -> Image.Image:
