@@ -18,8 +18,9 @@ from absl import app, flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from launch import logs
-from launch.dialogue import SYSTEM, Dialogue
+from launch.dialogue import Dialogue
 from launch.loading import load_checkpoint
+from launch.turns import SYSTEM
 from qwenvl_jax.inference.prompts import Decoding
 
 HELP = """\

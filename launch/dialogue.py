@@ -14,16 +14,14 @@ from PIL import Image
 
 from launch.fonts import label_font
 from launch.loading import Checkpoint
+from launch.turns import CLOSING, SYSTEM, marked_spans, opening
 from qwenvl_jax.image.decode import ImageError, decode, whole_picture
 from qwenvl_jax.image.draw import draw_outlines
 from qwenvl_jax.inference.prompts import Decoding, Prompt, continue_prompts
 from qwenvl_jax.text.markup import Marked, parse_marked
 from qwenvl_jax.text.prompts import IMAGE, Span, encode_spans
-from qwenvl_jax.text.specials import SPELLINGS
 
-SYSTEM = "You are a helpful assistant."
 _PATH = re.compile(r"<img>(.*?)</img>", re.DOTALL)
-_TAG = re.compile(r"(</?(?:ref|box|quad)>)")
 _LABEL = re.compile(r"Picture \d+: ?$")
 
 
@@ -46,7 +44,7 @@ class Dialogue:
         stop_ids = (names.im_end, names.eos, names.im_start)
         self._checkpoint = checkpoint
         self._decoding = dataclasses.replace(decoding, stop_ids=stop_ids)
-        self._ids = self._encode([*_header("system"), Span(system, False), *_FOOTER])
+        self._ids = self._encode([*opening("system"), Span(system, False), *CLOSING])
         self._files: list[bytes] = []
         self._pixels: list[np.ndarray] = []
 
@@ -66,13 +64,13 @@ class Dialogue:
           ValueError: the message is empty, or a path cannot be read as a picture; names it.
         """
         spans, files, pixels = self._message(message)
-        ids = self._ids + self._encode([*_header("user"), *spans, *_FOOTER, *_header("assistant")])
+        ids = self._ids + self._encode([*opening("user"), *spans, *CLOSING, *opening("assistant")])
         pixels = self._pixels + pixels
         prompt = Prompt(np.asarray(ids, np.int32), pixels)
         c = self._checkpoint
         with jax.set_mesh(c.mesh):
             (new,) = continue_prompts(c.model, c.params, [prompt], self._decoding, rows=1)
-        self._ids = ids + new + self._encode(_FOOTER)
+        self._ids = ids + new + self._encode(CLOSING)
         self._files, self._pixels = self._files + files, pixels
         return read_answer(c.tokenizer.decode(new))
 
@@ -114,11 +112,11 @@ class Dialogue:
             file, seen = self.look(found.group(1))
             files.append(file)
             pixels.append(seen)
-            spans += [*_marked_spans(before), IMAGE]
+            spans += [*marked_spans(before), IMAGE]
             end = found.end()
             if not message[end:].startswith("\n"):
                 spans.append(Span("\n", False))
-        return [*spans, *_marked_spans(message[end:])], files, pixels
+        return [*spans, *marked_spans(message[end:])], files, pixels
 
     def _encode(self, spans: list[Span]) -> list[int]:
         queries = self._checkpoint.model.adapter.num_queries
@@ -131,20 +129,3 @@ def read_answer(text: str) -> Answer:
         return Answer(text.strip(), parse_marked(text)[1])
     except ValueError as error:
         return Answer(text.strip(), [], str(error))
-
-
-_FOOTER = [Span(SPELLINGS.im_end, False, True), Span("\n", False)]
-
-
-def _header(role: str) -> list[Span]:
-    return [Span(SPELLINGS.im_start, False, True), Span(f"{role}\n", False)]
-
-
-def _marked_spans(text: str) -> list[Span]:
-    """A user may point at places in the model's own way; tags that do not fit are plain text."""
-    try:
-        parse_marked(text)
-    except ValueError:
-        return [Span(text, False)]
-    parts = [part for part in _TAG.split(text) if part]
-    return [Span(part, False, special=bool(_TAG.fullmatch(part))) for part in parts]

@@ -10,19 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import stage1
 from launch import chat, dialogue
 from launch.dialogue import Dialogue, read_answer
 from launch.loading import Checkpoint, load_checkpoint
-from qwenvl_jax import settings
-from qwenvl_jax.checkpoint.manager import CheckpointConfig, Checkpoints
 from qwenvl_jax.inference.prompts import Decoding, Prompt, continue_prompts
-from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.parallel.mesh import MeshConfig, make_mesh
-from qwenvl_jax.text.sentence_piece import train_sentencepiece
 from qwenvl_jax.text.tokenizer import load_tokenizer
 from tests.batches import toy_model
-from tests.weights import random_weights
+from tests.workdirs import write_workdir
 
 DECODING = Decoding(max_new_tokens=6, stop_ids=())
 CASES = json.loads((Path(__file__).parents[1] / "reference/chat_cases.json").read_text("utf-8"))
@@ -36,28 +31,7 @@ def png(colour, size=(40, 30)) -> bytes:
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    """A work directory with a random model and a vocabulary of its own."""
-    folder = tmp_path_factory.mktemp("run")
-    path = folder / "tokenizer.model"
-    train_sentencepiece(["user assistant system a dog and a cat 狗 猫"] * 9, path, 320)
-    tokenizer = load_tokenizer(path)
-    about = {
-        "padded_vocab_size": tokenizer.padded_vocab_size,
-        "imgpad": tokenizer.specials.imgpad,
-    }
-    (folder / "tokenizer.json").write_text(json.dumps(about))
-    config = stage1.get_config(f"demo,data={folder}")
-    config.model.vit.update(dict(width=32, layers=2, mlp_width=48))
-    config.model.decoder.update(dict(width=32, layers=2, mlp_width=48))
-    plain = json.loads(config.to_json())
-    (folder / "config.json").write_text(json.dumps(plain))
-    params = random_weights(settings.build(ModelConfig, plain["model"], "config.model"))
-    checkpoints = Checkpoints(folder, CheckpointConfig(), plain)
-    moments = {"steps": np.zeros((), np.int32)}
-    data = np.zeros((0, 0), np.int64)
-    checkpoints.save(3, params=params, opt_state=moments, frozen={}, data=data)
-    checkpoints.close()
-    return folder
+    return write_workdir(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
