@@ -98,3 +98,28 @@ def _check(record: Record) -> None:
         raise ValueError(f"record {record.key!r}: unknown language {record.language!r}")
     if not all(isinstance(image, bytes) for image in record.images):
         raise ValueError(f"record {record.key!r}: an image is not bytes")
+    if not all(isinstance(part, str) for turn in record.turns for part in turn):
+        raise ValueError(f"record {record.key!r}: a turn is not role and text")
+    if not all(map(_is_region, record.regions)):
+        raise ValueError(f"record {record.key!r}: a region is not phrase, boxes, quads and span")
+
+
+def _is_region(region: Region) -> bool:
+    return (
+        isinstance(region.phrase, str)
+        and _are_places(region.boxes, 4)
+        and _are_places(region.quads, 8)
+        and (region.span is None or _are_numbers(region.span, 2, int))
+    )
+
+
+def _are_places(places: Any, count: int) -> bool:
+    return isinstance(places, tuple) and all(_are_numbers(p, count, (int, float)) for p in places)
+
+
+def _are_numbers(values: Any, count: int, kind: Any) -> bool:
+    return (
+        isinstance(values, tuple)
+        and len(values) == count
+        and all(isinstance(value, kind) for value in values)
+    )

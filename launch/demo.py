@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from configs import stage0, stage1
 from data_pipelines.build.scenes import SceneConfig, build_scenes
-from launch import evaluate, logs, stage
+from launch import captions, logs, stage
 from qwenvl_jax.train.metrics import read_metrics
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Where everything goes.")
@@ -42,7 +42,7 @@ def demo(workdir: Path) -> dict:
             config.init.checkpoint = str(workdir / "stage0")
         stage.train(config, workdir / name)
         lap(name)
-    results = evaluate.evaluate(workdir / "stage1", data, scenes=256)
+    results = captions.evaluate(workdir / "stage1", data, scenes=256)
     lap("test")
     last = read_metrics(workdir / "stage1" / "metrics.jsonl")[-20:]
     fill = [1 - line["padding"] for line in last if "padding" in line]
@@ -57,7 +57,7 @@ def main(_) -> None:
     logs.start()
     workdir = Path(_WORKDIR.value)
     results = demo(workdir)
-    print(evaluate.table(results))
+    print(captions.table(results))
     print(f"packing fill {results['packing_fill']:.1%}, {results['seconds']:.0f} s in all")
     print(f"look at {workdir}/stage1/captions.png and {workdir}/stage1/loss.png")
 

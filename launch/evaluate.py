@@ -1,198 +1,158 @@
-"""Caption held-out scenes.
+"""Score a checkpoint on held-out records.
 
-    python launch/evaluate.py --workdir=runs/demo/stage1 --data=runs/demo/data
+    python launch/evaluate.py --checkpoint=runs/stage2 --data=data/refcoco_val,data/gqa_test
 
-Prints and saves, per language, the held-out loss and the share of object kinds named correctly,
-each beside the same figure with the pictures shuffled: a model that does not look at the picture
-scores the same on both.
+Every record is asked as its task says (captions, questions, grounding, referring, OCR, dialogues),
+answered greedily in batches, and scored with its task's metrics, beside the same with shuffled
+pictures; its perplexity is that of the training text. Scores go to CHECKPOINT/scores.jsonl, a line
+each with prompt, data, decoding, normaliser and the checkpoint's hash; answers to
+CHECKPOINT/answers/, with a sheet of pictures.
 """
 
 import json
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
 from absl import app, flags
-from ml_collections import ConfigDict
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_pipelines.schema import Record
-from data_pipelines.stream.config import StreamConfig
-from data_pipelines.stream.source import read_records
-from data_pipelines.stream.stream import eval_batches
-from launch import logs
-from launch.stage import parse
-from qwenvl_jax import trees
-from qwenvl_jax.batch import Batch
-from qwenvl_jax.checkpoint.manager import load_parameters
-from qwenvl_jax.eval import kinds
-from qwenvl_jax.eval.sheet import Entry, draw_sheet
+from data_pipelines.stream.source import ShardedSource, read_records
+from launch import logs, perplexity
+from launch.fonts import label_font
+from launch.loading import Checkpoint, load_checkpoint
+from launch.scoring import Scored, score_records
+from launch.tasks import places, reference
+from qwenvl_jax.eval.sheet import SIDE, Entry, draw_sheet
 from qwenvl_jax.image.decode import decode
-from qwenvl_jax.inference.generate import generate
-from qwenvl_jax.model.config import ModelConfig
-from qwenvl_jax.text import prompts
-from qwenvl_jax.text.tokenizer import Tokenizer, load_tokenizer
-from qwenvl_jax.train.config import TrainConfig
-from qwenvl_jax.train.report import Source, losses_by_group
-from qwenvl_jax.train.step import make_eval_step
+from qwenvl_jax.image.draw import draw_outlines
 
-BATCH, NEW_TOKENS, SHOWN = 64, 40, 18
+SHOWN = 18
 
 
-class Captions(NamedTuple):
-    """One language's held-out scenes."""
+def evaluate(
+    workdir: str | Path,
+    folder: str | Path,
+    *,
+    task: str = "",
+    limit: int,
+    rows: int,
+    beams: int = 1,
+    blind: bool = True,
+    checkpoint: Checkpoint | None = None,
+) -> list[dict[str, Any]]:
+    """Score a work directory's newest checkpoint on a source; appends to its `scores.jsonl`.
 
-    records: list[Record]
-    images_NRR3: np.ndarray
-    texts: list[str]
+    Args:
+      folder: shards with their manifest.
+      task: only records of this task; "" takes all.
+      limit: the first records of the source.
+      rows: questions to a batch.
+      checkpoint: as loaded before, for several sources.
 
-
-def caption(
-    model: ModelConfig, params: Any, tokenizer: Tokenizer, records: list[Record], language: str
-) -> Captions:
-    """Greedy captions of the records' pictures."""
-    spans = [span for span in prompts.caption("", language=language) if not span.supervised]
-    prompt, _ = prompts.encode_spans(spans, tokenizer, num_queries=model.adapter.num_queries)
-    images = np.stack([decode(record.images[0], model.vit.image_size) for record in records])
-    texts = []
-    for first in range(0, len(records), BATCH):
-        chunk = images[first : first + BATCH]
-        rows = np.concatenate([chunk, np.zeros((BATCH - len(chunk), *chunk.shape[1:]), np.uint8)])
-        tokens = generate(
-            model,
-            params,
-            np.tile(prompt, (BATCH, 1)),
-            np.full(BATCH, len(prompt), np.int32),
-            rows[:, None],
-            max_new_tokens=NEW_TOKENS,
-            eos_id=tokenizer.specials.eos,
-        )
-        texts += [_text(row, tokenizer) for row in np.asarray(tokens)[: len(chunk)]]
-    return Captions(records, images, texts)
-
-
-def _text(tokens: np.ndarray, tokenizer: Tokenizer) -> str:
-    ends = np.flatnonzero(tokens == tokenizer.specials.eos)
-    return tokenizer.decode(tokens[: ends[0] if len(ends) else len(tokens)].tolist()).strip()
-
-
-def heldout_losses(
-    config: TrainConfig, stream: StreamConfig, params: Any, *, batches: int, shuffled: bool
-) -> dict[str, float]:
-    """Mean held-out loss per source and language; `shuffled` gives every caption another row's
-    pictures.
+    Raises:
+      ValueError: no such checkpoint or source, or no record to score.
     """
-    sources = [Source(source.name, source.language) for source in stream.sources]
-    step = jax.jit(make_eval_step(config.model, num_sources=len(sources), chunk=config.loss_chunk))
-    total: dict[str, Any] = {}
-    for batch in eval_batches(stream, num_batches=batches):
-        batch = _shuffle(batch) if shuffled else batch
-        sums = jax.device_get(step(params, {}, batch))
-        total = {name: total.get(name, 0.0) + np.asarray(sums[name], float) for name in sums}
-    return losses_by_group(total, sources, "loss")
+    workdir, folder = Path(workdir), Path(folder)
+    checkpoint = checkpoint or load_checkpoint(workdir)
+    records = [r for r in read_records(folder, limit=limit) if task in ("", r.task)]
+    if not records:
+        raise ValueError(f"{folder}: none of its first {limit} records is of task {task!r}")
+    about = {
+        "checkpoint": checkpoint.sha256,
+        "step": checkpoint.step,
+        "data": str(folder),
+        "data_sha256": ShardedSource(folder).digest,
+        "limit": limit,
+    }
+    groups = score_records(checkpoint, records, rows=rows, beams=beams, blind=blind)
+    scores = [score for group in groups for score in group.scores]
+    scores += perplexity.score_records(checkpoint, records, rows=rows)
+    scores = [about | score for score in scores]
+    with (workdir / "scores.jsonl").open("a", encoding="utf-8") as out:
+        out.writelines(json.dumps(score, ensure_ascii=False) + "\n" for score in scores)
+    for group in groups:
+        _show(group, workdir / "answers", folder.name)
+    return scores
 
 
-def _shuffle(batch: Batch) -> Batch:
-    """Move every picture of the batch to the next filled slot."""
-    images, filled = batch.images.copy(), batch.image_mask
-    images[filled] = np.roll(images[filled], 1, axis=0)
-    return batch._replace(images=images)
-
-
-def evaluate(workdir: str | Path, data: str | Path, *, scenes: int) -> dict[str, Any]:
-    """Score a stage's newest checkpoint; writes `evaluation.json` and `captions.png` into its work
-    directory.
-    """
-    workdir, data = Path(workdir), Path(data)
-    config, _, heldout = parse(ConfigDict(json.loads((workdir / "config.json").read_text())))
-    params = _parameters(workdir, config)
-    tokenizer = load_tokenizer(heldout.tokenizer)
-    results: dict[str, Any] = {"kinds_named": {}, "kinds_named_shuffled": {}, "kinds_correct": {}}
-    results["kinds_named_new_layout"] = {}
-    captions = {}
-    for language in ("en", "zh"):
-        records = read_records(data / "test" / f"scenes_{language}", limit=scenes)
-        captions[language] = done = caption(config.model, params, tokenizer, records, language)
-        truth = [record.meta["kinds"] for record in records]
-        vocabulary = sorted({name for names in truth for name in names})
-        scores = kinds.score(done.texts, truth, vocabulary, language)
-        # Every prompt is the same, so a shuffled picture yields the caption of the picture that
-        # came in its place.
-        moved = kinds.score(np.roll(done.texts, 1).tolist(), truth, vocabulary, language)
-        new = [i for i, record in enumerate(records) if record.meta["held_out"]]
-        fresh = kinds.score(
-            [done.texts[i] for i in new], [truth[i] for i in new], vocabulary, language
-        )
-        results["kinds_named"][language] = scores.named
-        results["kinds_correct"][language] = scores.correct
-        results["kinds_named_shuffled"][language] = moved.named
-        results["kinds_named_new_layout"][language] = fresh.named
-    for key, shuffled in (("loss", False), ("loss_shuffled", True)):
-        losses = heldout_losses(config, heldout, params, batches=8, shuffled=shuffled)
-        results[key] = {language: losses.get(f"loss/{language}") for language in ("en", "zh")}
-    (workdir / "evaluation.json").write_text(json.dumps(results, indent=1))
-    _sheet(captions).save(workdir / "captions.png")
-    return results
-
-
-def _parameters(workdir: Path, config: TrainConfig) -> trees.Tree:
-    from qwenvl_jax.model import qwenvl
-
-    shapes = jax.eval_shape(lambda key: qwenvl.init(config.model, key), jax.random.key(0))
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return load_parameters(workdir, shapes, jax.tree.map(lambda _: here, shapes))
-
-
-def _sheet(captions: dict[str, Captions]):
+def _show(group: Scored, out: Path, source: str) -> None:
+    """All answers as JSON lines, the first ones as a sheet of pictures."""
+    out.mkdir(exist_ok=True)
+    pairs = list(zip(group.records, group.answers, strict=True))
+    name = f"{source}_{pairs[0][0].task}_{pairs[0][0].language}"
+    lines = [
+        {"key": record.key, "answer": answer.text, "ended": answer.ended, "true": reference(record)}
+        for record, answer in pairs
+    ]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (out / f"{name}.jsonl").write_text(text, "utf-8")
     entries = [
         Entry(
-            captions["en"].images_NRR3[i],
-            [
-                line
-                for language in ("en", "zh")
-                for line in (
-                    (captions[language].records[i].text, "gray"),
-                    (captions[language].texts[i], "black"),
-                )
-            ],
+            _picture(record, answer.text),
+            [(_asked(record), "gray"), (reference(record), "gray"), (answer.text, "black")],
         )
-        for i in range(min(SHOWN, len(captions["en"].texts)))
+        for record, answer in pairs[:SHOWN]
+        if record.images
     ]
-    return draw_sheet(entries, font_path())
+    if entries:
+        draw_sheet(entries, label_font()).save(out / f"{name}.png")
 
 
-def font_path() -> str:
-    """The Noto Sans CJK font of the package `cvttf-notosanscjk-regular`."""
-    from importlib.metadata import distribution
-
-    files = distribution("cvttf-notosanscjk-regular").files
-    return str(next(f.locate() for f in files if f.name.endswith(".otf")))
+def _picture(record: Record, text: str) -> np.ndarray:
+    """The last picture, as in `chat`, with the places of the answer."""
+    picture = Image.fromarray(decode(record.images[-1], SIDE))
+    return np.asarray(draw_outlines(picture, places(text), label_font()))
 
 
-def table(results: dict[str, Any]) -> str:
-    """The results as a Markdown table, a row per figure."""
-    lines = ["| figure | English | Chinese |", "|---|---|---|"]
-    for name, values in results.items():
-        if isinstance(values, dict) and {"en", "zh"} <= values.keys():
-            cells = " | ".join(
-                "-" if values[k] is None else f"{values[k]:.3f}" for k in ("en", "zh")
-            )
-            lines.append(f"| {name} | {cells} |")
+def _asked(record: Record) -> str:
+    if record.task == "chat":
+        return record.turns[-2].text
+    return record.regions[0].phrase if record.task == "referring" else record.question
+
+
+def table(scores: list[dict[str, Any]]) -> str:
+    """Scores as a Markdown table, a row each."""
+    lines = ["| data | task | language | records | metric | score | blind |", "|" + "---|" * 7]
+    for s in scores:
+        blind = "-" if s["blind"] is None else f"{s['blind']:.3f}"
+        cells = [Path(s["data"]).name, s["task"], s["language"], s["records"], s["metric"]]
+        lines.append(f"| {' | '.join(map(str, cells))} | {s['value']:.3f} | {blind} |")
     return "\n".join(lines)
 
 
 def main(_) -> None:
     logs.start()
     values = flags.FLAGS
-    print(table(evaluate(values.workdir, values.data, scenes=values.scenes)))
+    scores = []
+    try:
+        checkpoint = load_checkpoint(values.checkpoint)
+        for folder in values.data:
+            scores += evaluate(
+                values.checkpoint,
+                folder,
+                task=values.task,
+                limit=values.limit,
+                rows=values.rows,
+                beams=values.beams,
+                blind=values.blind,
+                checkpoint=checkpoint,
+            )
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"evaluate: {error}")
+    print(table(scores))
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "A stage's work directory.")
-    flags.DEFINE_string("data", None, "The folder of the embedded data set.")
-    flags.DEFINE_integer("scenes", 256, "Held-out scenes to caption in each language.")
-    flags.mark_flags_as_required(["workdir", "data"])
+    flags.DEFINE_string("checkpoint", None, "A work directory.", required=True)
+    flags.DEFINE_list("data", None, "Folders of held-out shards.", required=True)
+    flags.DEFINE_string("task", "", "Only records of this task.")
+    flags.DEFINE_integer("limit", 1_000_000, "The first records of each folder.", lower_bound=1)
+    flags.DEFINE_integer("rows", 32, "Questions to a batch.", lower_bound=1)
+    flags.DEFINE_integer("beams", 1, "1 is greedy decoding.", lower_bound=1)
+    flags.DEFINE_bool("blind", True, "Score shuffled pictures as well.")
     app.run(main)

@@ -8,11 +8,11 @@ verify FOLDER ..
 """
 
 import argparse
-import importlib.util
 import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from data_pipelines.build.convert import command as convert
@@ -50,6 +50,8 @@ def main() -> None:
             _run(arguments, rest)
     except ValueError as error:
         sys.exit(f"error: {error}")
+    except BrokenProcessPool:
+        sys.exit("error: a worker was killed (memory?); the same command goes on from here")
     if arguments.job == "scenes":
         fields = vars(arguments)
         del fields["job"]
@@ -60,18 +62,13 @@ def main() -> None:
 def _run(arguments: argparse.Namespace, beam_options: Sequence[str]) -> None:
     from data_pipelines.build.clean import clean
     from data_pipelines.build.engine import beam_engine, local_engine
-    from data_pipelines.build.settings import check_settings
+    from data_pipelines.build.settings import check_settings, load_page
 
     if arguments.processes < 1:
         raise ValueError("--processes must be at least 1")
-    spec = importlib.util.spec_from_file_location("build_config", arguments.config)
-    if spec is None or not Path(arguments.config).is_file():
-        raise ValueError(f"--config={arguments.config} is not a Python file")
-    page = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(page)
     local = arguments.engine == "local"
     clean(
-        check_settings(page.get_config().to_dict()),
+        check_settings(load_page(arguments.config)),
         source_root=Path(arguments.input),
         out=Path(arguments.out),
         engine=local_engine(arguments.processes) if local else beam_engine(beam_options),

@@ -72,7 +72,7 @@ def read_shard(path: Path) -> Iterator[Raw | Bad]:
 
 
 def _tar(path: Path) -> Iterator[Raw | Bad]:
-    seen, parts, current = 0, {}, None
+    seen, parts, current, damaged = 0, {}, None, False
     try:
         with tarfile.open(path, "r|") as archive:  # a stream: nothing is searched or unpacked
             for member in archive:
@@ -98,14 +98,23 @@ def _tar(path: Path) -> Iterator[Raw | Bad]:
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         # The pair at the cut may be whole or not: it is not used.
         yield Bad("corrupt_tar", f"{path.name}: {error}")
-        parts = {}
+        parts, damaged = {}, True
     if parts:
         seen += 1
         yield _from_parts(current, parts)
-    # A tar that ends between two members raises nothing: only the counts beside it can tell.
+    # A tar that ends between two members raises nothing: the counts beside it tell how many pairs
+    # are gone, and without them the two empty blocks that end an archive tell that some may be.
     expected = _expected(path)
     if expected is not None and seen < expected:
         yield Bad("missing_from_tar", path.name, expected - seen)
+    elif expected is None and not damaged and not _has_end(path):
+        yield Bad("tar_without_end", path.name)
+
+
+def _has_end(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1024))
+        return file.read() == bytes(1024)
 
 
 def _expected(path: Path) -> int | None:

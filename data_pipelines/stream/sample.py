@@ -9,11 +9,11 @@ from typing import NamedTuple, get_args
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from data_pipelines.schema import unpack
+from data_pipelines.schema import Record, unpack
 from data_pipelines.stream.config import StreamConfig
 from qwenvl_jax.batch import IGNORE
 from qwenvl_jax.image import decode as images
-from qwenvl_jax.text import prompts
+from qwenvl_jax.text import chatml, prompts
 from qwenvl_jax.text.tokenizer import Tokenizer
 
 # Every reason to skip a record, in the order of the counters in a shard's state.
@@ -42,16 +42,10 @@ def make_sample(data: bytes, config: StreamConfig, tokenizer: Tokenizer) -> Samp
     if len(record.images) > config.image_slots:
         return "too_many_images"
     try:
-        spans = prompts.task_spans(
-            record.task,
-            language=record.language,
-            num_images=len(record.images),
-            text=record.text,
-            question=record.question,
-            regions=record.regions,
+        tokens, supervised = prompts.encode_spans(
+            _spans(record), tokenizer, num_queries=config.num_queries
         )
-        tokens, supervised = prompts.encode_spans(spans, tokenizer, num_queries=config.num_queries)
-    except Exception:
+    except ValueError:
         return "no_prompt"  # fields that the record's task cannot be written with
     if len(tokens) > config.seq_len:
         return "too_long"
@@ -64,3 +58,16 @@ def make_sample(data: bytes, config: StreamConfig, tokenizer: Tokenizer) -> Samp
     targets = np.full(len(tokens), IGNORE, np.int32)
     targets[:-1] = np.where(supervised[1:], tokens[1:], IGNORE)
     return Sample(tokens, targets, pixels)
+
+
+def _spans(record: Record) -> list[prompts.Span]:
+    if record.task == "chat":
+        return chatml.chat_spans(record.turns, num_images=len(record.images))
+    return prompts.task_spans(
+        record.task,
+        language=record.language,
+        num_images=len(record.images),
+        text=record.text,
+        question=record.question,
+        regions=record.regions,
+    )

@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -209,15 +210,17 @@ def load_parameters(
     shapes: trees.Tree,
     shardings: trees.Tree,
     *,
+    take: Callable[[str], bool] = lambda path: True,
     resize_queries: ResizeQueries = "refuse",
     verify: bool = True,
 ) -> trees.Tree:
-    """All parameters of another run's newest intact step, trained and frozen ones together.
+    """Parameters of another run's newest intact step, trained and frozen ones together.
 
     Each comes in the dtype it was saved in. A position table of another size is resampled.
 
     Args:
-      shapes, shardings: ShapeDtypeStructs of what is asked for, and where it is to be.
+      shapes, shardings: ShapeDtypeStructs of the whole model, and where its parameters are to be.
+      take: which paths to read; the others may be of any shape there, and are left out.
       resize_queries: what becomes of another number of queries; `random` leaves them out.
       verify: compare files with their manifests first.
 
@@ -228,8 +231,9 @@ def load_parameters(
     step_dir = root / "checkpoints" / str(intact.newest(root, verify=verify))
     frozen = json.loads((step_dir / "meta" / "metadata").read_text("utf-8"))["frozen"]
     folders = [step_dir / "params", *([root / "frozen" / frozen] if frozen else [])]
-    saved = [_metadata(folder) for folder in folders]
+    saved = [trees.partition(_metadata(folder), take)[0] for folder in folders]
     whole = functools.reduce(trees.merge, saved)
+    shapes, shardings = (trees.partition(tree, take)[0] for tree in (shapes, shardings))
     stored = resized.stored_shapes(shapes, whole, resize_queries)
     trees.check_same_shapes(stored, whole, what=f"checkpoint {step_dir}")
     by_path = trees.flatten(resized.read_shardings(shapes, stored, shardings))
@@ -254,5 +258,11 @@ def _check_shapes(folder: Path, expected: trees.Tree) -> None:
 
 
 def _load_folder(folder: Path, shapes: trees.Tree, shardings: trees.Tree) -> trees.Tree:
-    with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(folder, _shards(shapes, shardings))
+    """The parameters that `shapes` names, of all that the folder holds."""
+    wanted = _shards(shapes, shardings)
+    if not trees.flatten(wanted):
+        return {}
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        where = ocp.checkpoint_utils.construct_restore_args(wanted)
+        restore = ocp.args.PyTreeRestore(wanted, restore_args=where, partial_restore=True)
+        return checkpointer.restore(folder, args=restore)

@@ -60,15 +60,7 @@ def decode(
       ImageError: with a reason: unreadable (no known image), format, too_many_pixels, aspect, mode
         (16-bit or float pixels), animated, truncated (or damaged).
     """
-    try:
-        picture = _open(data)
-        _judge(picture, max_pixels=max_pixels, max_aspect=max_aspect)
-    except ImageError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError("too_many_pixels", str(error)) from error
-    except Exception as error:  # on damaged headers Pillow's parsers raise nearly anything
-        raise ImageError("unreadable", f"{len(data)} bytes: {error}") from error
+    picture = _judged(data, max_pixels=max_pixels, max_aspect=max_aspect)
     try:
         if way == "fast" and picture.format in ("JPEG", "MPO") and picture.mode in ("L", "RGB"):
             width, height = picture.size
@@ -81,6 +73,36 @@ def decode(
     if way == "fast":
         return fast.resize(np.asarray(picture), size)
     return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def decode_whole(
+    data: bytes, *, max_pixels: int = 89_478_485, max_aspect: float = 20.0
+) -> Image.Image:
+    """Decode and convert to RGB at the picture's own size, for callers that cut or resize in
+    another manner; refused for the same reasons as by `decode`.
+
+    Raises:
+      ImageError: see `decode`.
+    """
+    picture = _judged(data, max_pixels=max_pixels, max_aspect=max_aspect)
+    try:
+        return _rgb(picture)
+    except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
+        raise ImageError("truncated", f"{type(error).__name__}: {error}") from error
+
+
+def _judged(data: bytes, *, max_pixels: int, max_aspect: float) -> Image.Image:
+    """The picture by its header; its pixels are not decoded yet."""
+    try:
+        picture = _open(data)
+        _judge(picture, max_pixels=max_pixels, max_aspect=max_aspect)
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError("too_many_pixels", str(error)) from error
+    except Exception as error:  # on damaged headers Pillow's parsers raise nearly anything
+        raise ImageError("unreadable", f"{len(data)} bytes: {error}") from error
+    return picture
 
 
 def _open(data: bytes) -> Image.Image:

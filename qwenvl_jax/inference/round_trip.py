@@ -71,7 +71,7 @@ def _behaviour(config: ModelConfig, params: Any) -> tuple[np.ndarray, np.ndarray
         lengths,
         images,
         max_new_tokens=_NEW,
-        eos_id=config.decoder.vocab_size,
+        stop_ids=(),
     )
     return logits, np.asarray(new)
 

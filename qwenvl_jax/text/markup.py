@@ -24,7 +24,7 @@ class Marked(NamedTuple):
     quads: tuple[tuple[float, ...], ...] = ()  # eight numbers, from top-left, clockwise
 
 
-def format_points(fractions: Sequence[float]) -> str:
+def format_points(fractions: Sequence[float | int]) -> str:
     """`(0.1, 0.2, 0.5, 1.0)` -> `(100,200),(500,999)`; values outside [0, 1] are clipped.
 
     Raises:

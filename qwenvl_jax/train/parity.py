@@ -170,7 +170,7 @@ def greedy_errors(config: ModelConfig, params, cases: Cases) -> Iterator[Error]:
     tokens[:, :length] = prompt
     for i in range(length, tokens.shape[1]):
         lengths = np.full(B, i, np.int32)
-        new = generate(config, params, tokens, lengths, images, max_new_tokens=1, eos_id=0)
+        new = generate(config, params, tokens, lengths, images, max_new_tokens=1, stop_ids=())
         tokens[:, i] = np.asarray(new)[:, 0]
     yield Error("greedy.output", float(np.mean(tokens[:, length:] != want)), LIMIT)
 

@@ -33,14 +33,14 @@ def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tr
         where = trees.merge(prepared.shardings[0].params, prepared.shardings[1])
         if config.init.checkpoint:
             shapes = trees.merge(prepared.shapes[0].params, prepared.shapes[1])
-            loaded = load_parameters(
+            given = load_parameters(
                 config.init.checkpoint,
                 shapes,
                 where,
+                take=config.init.takes,
                 resize_queries=config.init.resize_queries,
                 verify=config.checkpoint.verify,
             )
-            given, _ = trees.partition(loaded, config.init.takes)
             logging.info(
                 "starting weights: %s of %s, the rest at random",
                 config.init.take,

@@ -10,6 +10,7 @@ import pytest
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import intact, manifest
 from qwenvl_jax.checkpoint.manager import CheckpointConfig, Checkpoints, load_parameters
+from qwenvl_jax.model import qwenvl
 from qwenvl_jax.model.config import AdapterConfig
 from qwenvl_jax.parallel import rules
 from qwenvl_jax.parallel.mesh import MeshConfig
@@ -192,6 +193,18 @@ def test_a_later_stage_takes_all_parameters(prepared, saved):
     where = trees.merge(parts.shardings[0].params, parts.shardings[1])
     params = load_parameters(folder, shapes, where)
     assert_same(params, trees.merge(state.params, frozen))
+
+
+def test_what_is_not_taken_may_have_any_shape(prepared, saved):
+    """A decoder of stage 0 must serve vision towers of every size, as in an ablation."""
+    folder, state, frozen = saved
+    other = dataclasses.replace(toy_model(), adapter=AdapterConfig(num_queries=9, heads=4))
+    shapes = jax.eval_shape(lambda key: qwenvl.init(other, key), jax.random.key(0))
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    where = jax.tree.map(lambda _: here, shapes)
+    taken = load_parameters(folder, shapes, where, take=lambda path: path.startswith("decoder/"))
+    whole = trees.merge(state.params, frozen)
+    assert_same(taken, {"decoder": whole["decoder"]})
 
 
 def test_no_checkpoint_is_said_so(prepared, tmp_path):

@@ -73,6 +73,11 @@ def changed(index, value):
         (changed(5, None), "'text'"),
         (changed(7, [["a", [], [], None, "one too many"]]), "wrong form"),
         (changed(7, 3), "wrong form"),
+        (changed(7, [["a", [[0.1, 0.2, 0.3]]]]), "region is not"),
+        (changed(7, [["a", [], [[0.1] * 7 + ["x"]]]]), "region is not"),
+        (changed(7, [["a", [], [], [0, 1.5]]]), "region is not"),
+        (changed(7, [[None]]), "region is not"),
+        (changed(8, [["user", 3]]), "turn is not"),
         (changed(9, "n"), "'meta'"),
     ],
 )

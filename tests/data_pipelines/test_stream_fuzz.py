@@ -38,6 +38,9 @@ def picture(form: str) -> bytes:
     return out.getvalue()
 
 
+TURNS = (schema.Turn("user", "<img>0</img>cat"), schema.Turn("assistant", "<ref>cat</ref>"))
+
+
 def records(form: str) -> list[schema.Record]:
     images = (picture(form),)
     region = schema.Region("cat", boxes=((0.1, 0.2, 0.5, 0.9),), span=(0, 3))
@@ -48,6 +51,7 @@ def records(form: str) -> list[schema.Record]:
         schema.Record("c", "grounding", "en", images, "cat dog", regions=(region,)),
         schema.Record("d", "ocr", "en", images, regions=(quad,)),
         schema.Record("e", "text", "en", text="cat dog cat"),
+        schema.Record("f", "chat", "en", images, turns=TURNS),
     ]
 
 

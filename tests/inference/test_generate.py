@@ -1,6 +1,7 @@
 """Cached decoding beside a decoder that has no cache."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from qwenvl_jax.model import qwenvl
 from qwenvl_jax.model.mask import Visibility
 from qwenvl_jax.parallel import rules
 from qwenvl_jax.parallel.mesh import MeshConfig, make_mesh
+from qwenvl_jax.train import parity
 from tests.batches import PAD_ID, toy_model
 from tests.weights import random_weights
 
@@ -22,26 +24,26 @@ NEW = 6
 
 
 def prompts():
-    """Rows of three lengths; the second has no image."""
+    """Rows of three lengths with one image, none and two."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, 50, (3, 12)).astype(np.int32)
-    tokens[0, 1:5] = tokens[2, 3:7] = PAD_ID
-    images = rng.integers(0, 256, (3, 1, 16, 16, 3)).astype(np.uint8)
+    tokens[0, 1:5] = tokens[2, 1:5] = tokens[2, 7:11] = PAD_ID
+    images = rng.integers(0, 256, (3, 2, 16, 16, 3)).astype(np.uint8)
+    images[0, 1] = images[1] = 0  # empty slots
     return tokens, images
 
 
-def without_cache(config, params, tokens_T, length, images_IRRC) -> list[int]:
-    """The whole row again for every token; NTK by the prompt's length, log-n by position."""
-    tokens = np.zeros(length + NEW, np.int32)
-    tokens[:length] = tokens_T[:length]
-    T = len(tokens)
-    positions = jnp.arange(T)[None]
-    ones = jnp.ones((1, T), jnp.int32)  # causality hides what is not yet written
+def without_cache(config, params, tokens_BT, images) -> np.ndarray:
+    """Whole rows again for every token; NTK by the prompt's length, log-n by position."""
+    tokens = np.zeros((3, tokens_BT.shape[1] + NEW), np.int32)
+    tokens[:, : tokens_BT.shape[1]] = tokens_BT
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    ones = jnp.ones_like(positions)  # causality hides what is not yet written
 
     @jax.jit
     def scores(tokens_BT):
-        x_BTD = qwenvl.embed(config, params, tokens_BT, images_IRRC[None])
-        alpha_B, scale = qwenvl.long_context(config, positions, jnp.array([length]), "eval")
+        x_BTD = qwenvl.embed(config, params, tokens_BT, images)
+        alpha_B, scale = qwenvl.long_context(config, positions, jnp.asarray(LENGTHS), "eval")
         hidden, _ = qwenvl.decode(
             config,
             params,
@@ -50,19 +52,19 @@ def without_cache(config, params, tokens_T, length, images_IRRC) -> list[int]:
             alpha_B=alpha_B,
             q_scale_BT11=scale,
         )
-        return qwenvl.logits(config, params, hidden)[0]
+        return qwenvl.logits(config, params, hidden)
 
-    for i in range(length, T):
-        tokens[i] = int(np.argmax(scores(tokens[None])[i - 1]))
-    return tokens[length:].tolist()
+    rows, out = np.arange(3), np.zeros((3, NEW), np.int32)
+    for i in range(NEW):
+        out[:, i] = np.argmax(scores(tokens)[rows, LENGTHS + i - 1], axis=-1)
+        tokens[rows, LENGTHS + i] = out[:, i]
+    return out
 
 
 def check(config):
     params, (tokens, images) = random_weights(CONFIG), prompts()
-    out = generate(config, params, tokens, LENGTHS, images, max_new_tokens=NEW, eos_id=-1)
-    for row in range(3):
-        want = without_cache(config, params, tokens[row], LENGTHS[row], images[row])
-        assert out[row].tolist() == want
+    out = generate(config, params, tokens, LENGTHS, images, max_new_tokens=NEW, stop_ids=())
+    np.testing.assert_array_equal(out, without_cache(config, params, tokens, images))
     return out
 
 
@@ -78,19 +80,52 @@ def test_beyond_the_training_length():
     check(dataclasses.replace(CONFIG, decoder=decoder))
 
 
-def test_after_the_end_comes_only_the_end():
-    """A row that is done must not go on while others do."""
+def test_several_stop_tokens():
+    """A row must end at the first of them, not at one of the list only, and stay there while the
+    other rows go on.
+    """
     params, (tokens, images) = random_weights(CONFIG), prompts()
-    free = np.asarray(
-        generate(CONFIG, params, tokens, LENGTHS, images, max_new_tokens=NEW, eos_id=-1)
-    )
-    eos = int(free[0, 2])
-    out = np.asarray(
-        generate(CONFIG, params, tokens, LENGTHS, images, max_new_tokens=NEW, eos_id=eos)
-    )
+
+    def run(stop_ids):
+        settings = {"max_new_tokens": NEW, "stop_ids": stop_ids}
+        return np.asarray(generate(CONFIG, params, tokens, LENGTHS, images, **settings))
+
+    free = run(())
+    stop_ids = (int(free[0, 2]), int(free[1, 1]))
+    out = run(stop_ids)
     for row in range(3):
-        stop = free[row].tolist().index(eos) if eos in free[row] else NEW
-        assert out[row].tolist() == free[row, :stop].tolist() + [eos] * (NEW - stop)
+        ends = [i for i, token in enumerate(free[row].tolist()) if token in stop_ids]
+        stop = ends[0] if ends else NEW
+        want = free[row, :stop].tolist() + [int(free[row, min(stop, NEW - 1)])] * (NEW - stop)
+        assert out[row].tolist() == want
+    assert out[0, -1] == stop_ids[0] and out[1, -1] == stop_ids[1]
+
+
+def test_steps_that_no_row_needs_repeat_the_stop_token():
+    """When all rows are done the loop ends early; what it leaves must not be read as text."""
+    params, (tokens, images) = random_weights(CONFIG), prompts()
+    every = tuple(range(CONFIG.decoder.vocab_size))
+    settings = {"max_new_tokens": NEW, "stop_ids": every}
+    out = np.asarray(generate(CONFIG, params, tokens, LENGTHS, images, **settings))
+    assert (out == out[:, :1]).all() and len(set(out[:, 0].tolist())) > 1
+
+
+def test_prompts_around_the_training_length_as_recorded():
+    """The released implementation's own numbers for rows of 60 (two images, one) and of 100 tokens
+    (training length 64), here in one padded batch: each row keeps its own NTK base.
+    """
+    config, params, cases = parity.load(Path(__file__).parents[1] / "reference")
+    rows, length = parity.one_sample_rows(config, cases["short.tokens"], cases["short.images"]), 60
+    long = parity.one_sample_rows(config, cases["long.tokens"], cases["long.images"])
+    tokens = np.zeros((3, 100), np.int32)
+    tokens[:2, :length], tokens[2] = rows.tokens, long.tokens[0]
+    images = np.zeros((3, *rows.images.shape[1:]), np.uint8)
+    images[:2], images[2, : long.images.shape[1]] = rows.images, long.images[0]
+    lengths = np.array([length, length, 100], np.int32)
+    with jax.default_matmul_precision("highest"):
+        out = generate(config, params, tokens, lengths, images, max_new_tokens=1, stop_ids=())
+    last = np.concatenate([cases["short.logits"][:, -1], cases["long.logits"][:, -1]])
+    assert out[:, 0].tolist() == last.argmax(-1).tolist()
 
 
 @pytest.mark.parametrize(
@@ -99,7 +134,7 @@ def test_after_the_end_comes_only_the_end():
 def test_settings_out_of_range_are_named(field, value):
     """An empty nucleus or a negative temperature would draw tokens all the same."""
     tokens, images = prompts()
-    settings = {"max_new_tokens": NEW, "eos_id": -1, field: value}
+    settings = {"max_new_tokens": NEW, "stop_ids": (), field: value}
     with pytest.raises(ValueError, match=f"{field}={value}"):
         generate(CONFIG, {}, tokens, LENGTHS, images, **settings)
 
@@ -118,7 +153,7 @@ def test_a_draw_stays_in_the_nucleus_and_follows_its_probabilities():
 def test_eight_devices_write_the_same_tokens():
     """Rows, heads and parameters over a mesh: a cache in the wrong shards would change tokens."""
     params, (tokens, images) = random_weights(CONFIG), prompts()
-    settings = {"max_new_tokens": NEW, "eos_id": -1}
+    settings = {"max_new_tokens": NEW, "stop_ids": ()}
     want = np.asarray(generate(CONFIG, params, tokens, LENGTHS, images, **settings))
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     rows = [np.resize(x, (4, *x.shape[1:])) for x in (tokens, LENGTHS, images)]

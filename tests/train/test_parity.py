@@ -107,7 +107,7 @@ def test_greedy_continuation_with_a_cache(reference):
     kept = config.decoder.train_length - prompt.shape[1] + 1
     images = cases["short.images"][None, 2:3]
     lengths = np.full(1, prompt.shape[1], np.int32)
-    out = generate(config, params, prompt, lengths, images, max_new_tokens=kept, eos_id=0)
+    out = generate(config, params, prompt, lengths, images, max_new_tokens=kept, stop_ids=())
     np.testing.assert_array_equal(out, want[:, :kept])
 
 
