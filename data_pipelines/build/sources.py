@@ -1,4 +1,5 @@
-"""Shards of a raw crawl as streams of raw pairs: WebDataset tars, Parquet and JSONL.
+"""Shards of a raw crawl as streams of raw pairs: WebDataset tars, Parquet, JSONL and ArrayRecord
+of tensorflow-datasets.
 
 Nothing in an archive is executed or written to disk, and a path inside one or inside an index never
 leaves the shard's folder. What is wrong with a part of a shard comes out as `Bad`, under a name,
@@ -13,6 +14,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from data_pipelines.build.tfds_examples import NAME, expected_examples, read_examples
 
 SUFFIXES = (".tar", ".parquet", ".jsonl")
 MAX_FILE = 64 << 20  # bytes of one picture or text; more is no web picture
@@ -49,11 +52,13 @@ def find_shards(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise ValueError(f"source folder {folder} does not exist")
-    found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    found = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES or NAME.fullmatch(p.name))
     # img2dataset writes a table of metadata beside each tar; it holds no pair of its own.
     found = [p for p in found if p.suffix != ".parquet" or not p.with_suffix(".tar").exists()]
     if not found:
-        raise ValueError(f"source folder {folder} has no {', '.join(SUFFIXES)} file")
+        raise ValueError(
+            f"source folder {folder} has no {', '.join(SUFFIXES)} file and no tfds shard"
+        )
     return found
 
 
@@ -62,7 +67,8 @@ def read_shard(path: Path) -> Iterator[Raw | Bad]:
     if not path.stat().st_size:
         yield Bad("empty_shard", path.name)
         return
-    yield from {".tar": _tar, ".parquet": _parquet, ".jsonl": _jsonl}[path.suffix](path)
+    readers = {".tar": _tar, ".parquet": _parquet, ".jsonl": _jsonl}
+    yield from readers.get(path.suffix, _examples)(path)
 
 
 def _tar(path: Path) -> Iterator[Raw | Bad]:
@@ -182,6 +188,20 @@ def _jsonl(path: Path) -> Iterator[Raw | Bad]:
             else:
                 yield _from_row(path, index, fields)
             index += 1
+
+
+def _examples(path: Path) -> Iterator[Raw | Bad]:
+    index = -1
+    for index, fields in enumerate(read_examples(path)):
+        key = f"{path.name}/{index}"  # examples have no key, and many an "id" is not of the pair
+        if isinstance(fields, str):
+            yield Bad(fields, key)
+        else:
+            yield _from_row(path, index, fields | {"key": key})
+    # Of a file that was cut, the reader sees no record at all and raises nothing.
+    expected = expected_examples(path)
+    if expected is not None and index + 1 < expected:
+        yield Bad("missing_from_shard", path.name, expected - index - 1)
 
 
 def _from_row(path: Path, index: int, fields: Mapping[str, Any]) -> Raw | Bad:
