@@ -16,6 +16,7 @@ from data_pipelines.clip.scorer import ClipScorer
 from qwenvl_jax.checkpoint.clip import load_clip
 from qwenvl_jax.model.clip import Clip
 from qwenvl_jax.text.clip_bpe import load_clip_tokenizer
+from tests.clip_pairs import REFERENCE, clip_pairs
 from tests.data_pipelines.crawl_data import picture
 
 TEXTS = [
@@ -163,3 +164,31 @@ def test_tokenizer_reads_huggingface_files(tmp_path):
     for text in TEXTS[:2] + TEXTS[3:5]:  # theirs mends no text
         want = theirs(text)["input_ids"][1:-1]
         assert plain.encode(text) == whole.encode(text) == want
+
+
+def test_recorded_scores_are_openclips():
+    """The numbers that tests without torch compare with were computed by this model, and still
+    are.
+    """
+    import open_clip
+    import torch
+    from safetensors.torch import load_file
+
+    config = json.loads((REFERENCE / "open_clip_config.json").read_text())
+    sizes, colours = config["model_cfg"], config["preprocess_cfg"]
+    model = open_clip.CLIP(
+        sizes["embed_dim"], sizes["vision_cfg"], sizes["text_cfg"], sizes["quick_gelu"]
+    ).eval()
+    weights = load_file(REFERENCE / "open_clip_model.safetensors")
+    missing = model.load_state_dict(weights, strict=False)
+    assert missing.unexpected_keys == [] and set(missing.missing_keys) <= {"attn_mask"}
+    transform = open_clip.image_transform(24, False, colours["mean"], colours["std"])
+    pixels = torch.stack([transform(Image.open(io.BytesIO(data))) for data, _ in clip_pairs()])
+    # Their tokenizer brings its own vocabulary; ours is compared with it above.
+    tokenizer = load_clip_tokenizer(REFERENCE, vocab_size=sizes["text_cfg"]["vocab_size"])
+    ids = torch.from_numpy(tokenizer([text for _, text in clip_pairs()], length=12)).long()
+    with torch.no_grad():
+        images, texts = model.encode_image(pixels, True), model.encode_text(ids, True)
+    scores = (images * texts).sum(1).numpy()
+    recorded = json.loads((REFERENCE / "scores.json").read_text())
+    np.testing.assert_allclose(scores, recorded, atol=1e-5)
