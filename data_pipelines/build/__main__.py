@@ -2,6 +2,7 @@
 
 scenes --out=DIR [--FIELD=VALUE ..]
 convert --format=vqav2 --annotations FILE .. --images=DIR --out=DIR
+chat --input=train.json --images=DIR --out=DIR [--max_bad=0.01] [--FIELD=VALUE ..]
 render --text=FILE --language=zh --out=DIR [--backgrounds=DIR] [--fonts=DIR] [--FIELD=VALUE ..]
 run --config=configs/build/web.py --input=DIR --out=DIR [--engine=beam] [BEAM OPTIONS ..]
 verify FOLDER ..
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from data_pipelines.build.chat import command as chat
 from data_pipelines.build.convert import command as convert
 from data_pipelines.build.ocr import command as ocr
 from data_pipelines.build.scenes import SceneConfig, build_scenes
@@ -36,6 +38,7 @@ def main() -> None:
     verify = jobs.add_parser("verify", help="compare sources with their manifests")
     verify.add_argument("folders", nargs="+")
     convert.register(jobs)
+    chat.register(jobs)
     ocr.register(jobs)
     arguments, rest = parser.parse_known_args()
     if rest and getattr(arguments, "engine", "local") != "beam":

@@ -8,6 +8,7 @@ import struct
 from typing import Literal, NamedTuple
 
 Form = Literal["plain", "cmyk", "16bit", "animated"]
+MAX_PIXELS = 89_478_485  # as the stream's decoder
 # JPEG start-of-frame markers; C4, C8 and CC share the range and are other segments.
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
@@ -33,6 +34,17 @@ def read_header(data: bytes) -> ImageHeader | None:
             return _gif(data)
     except (struct.error, IndexError):  # the file ends inside its header
         return None
+    return None
+
+
+def refusal(header: ImageHeader | None) -> str | None:
+    """Why the stream would refuse a picture with this header; None where it would not."""
+    if header is None:
+        return "image_unreadable"
+    if not 0 < header.width * header.height <= MAX_PIXELS:
+        return "image_pixels"
+    if header.form in ("16bit", "animated"):
+        return f"image_{header.form}"
     return None
 
 

@@ -9,12 +9,11 @@ from typing import NamedTuple
 from data_pipelines.build.convert.entry import Annotations, Entry, EntryError
 from data_pipelines.build.convert.formats import FORMATS
 from data_pipelines.build.hashes import bytes_key
-from data_pipelines.build.image_header import ImageHeader, read_header
+from data_pipelines.build.image_header import ImageHeader, read_header, refusal
 from data_pipelines.build.source_writer import SourceWriter
 from data_pipelines.build.sources import Bad, read_below
 from data_pipelines.schema import Box, Record, Region
 
-MAX_PIXELS = 89_478_485  # as the stream's decoder
 _ASPECT_SLACK = 0.02  # relative; rounding to whole pixels of a resized picture stays below
 _EXAMPLES = 5  # keys a reason in the manifest
 
@@ -90,12 +89,8 @@ def _record(entry: Entry, images: Path | None) -> Record:
         raise EntryError("bad_utf8")  # half a character, which JSON can spell
     image = entry.image if isinstance(entry.image, bytes) else _find(entry.image, images)
     header = read_header(image)
-    if header is None:
-        raise EntryError("image_unreadable")
-    if not 0 < header.width * header.height <= MAX_PIXELS:
-        raise EntryError("image_pixels")
-    if header.form in ("16bit", "animated"):
-        raise EntryError(f"image_{header.form}")
+    if why := refusal(header):
+        raise EntryError(why)
     regions = tuple(_scaled(region, entry.extent, header) for region in entry.regions)
     meta = entry.meta | {"width": header.width, "height": header.height}
     return Record(

@@ -47,12 +47,13 @@ def choose_layout(
 def caption(scene: Scene, glyphs: Sequence[Glyph], *, layout: str, language: Language) -> Caption:
     """The caption of a scene in one layout."""
     counts = Counter(thing.glyph for thing in scene.objects)  # keeps left-to-right order
-    phrases = [_phrase(glyphs[g].kind, n, language) for g, n in counts.items()]
+    phrases = [phrase(glyphs[g].kind, n, language) for g, n in counts.items()]
     write = _ENGLISH if language == "en" else _CHINESE
     return Caption(layout, write[layout](phrases, scene))
 
 
-def _phrase(kind: Kind, count: int, language: Language) -> list[str]:
+def phrase(kind: Kind, count: int, language: Language) -> list[str]:
+    """Chunks of "a dog", "two dogs", "两个狗"."""
     if language == "zh":
         return [_NUMBERS["zh"][count] + "个", kind.zh]
     if count > 1:
@@ -64,10 +65,10 @@ def _phrase(kind: Kind, count: int, language: Language) -> list[str]:
 
 def _listing(phrases: list[list[str]], comma: str, last: str, space: str = "") -> list[str]:
     chunks: list[str] = []
-    for i, phrase in enumerate(phrases):
+    for i, said in enumerate(phrases):
         if i:
             chunks.append(last if i == len(phrases) - 1 else comma)
-        chunks += [space + phrase[0], *phrase[1:]] if i else phrase
+        chunks += [space + said[0], *said[1:]] if i else said
     return chunks
 
 

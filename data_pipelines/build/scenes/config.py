@@ -13,6 +13,7 @@ class SceneConfig(NamedTuple):
     scenes: int = 20_000  # pictures of the train split, each captioned in both languages
     eval_scenes: int = 1_000  # pictures of validation, and again of test
     text_scenes: int = 60_000  # text-only train samples, in each language
+    task_scenes: int = 0  # train samples of every other task, in each language; 0: no such task
     kinds: int = 30  # 0: all that the font draws
     image_size: int = 64
     max_objects: int = 4
@@ -29,7 +30,14 @@ class SceneConfig(NamedTuple):
 
 def check(config: SceneConfig) -> None:
     """Raises ValueError, naming the key, where a value is out of range."""
-    least = {"scenes": 0, "eval_scenes": 0, "text_scenes": 1, "kinds": 0, "image_size": 16}
+    least = {
+        "scenes": 0,
+        "eval_scenes": 0,
+        "text_scenes": 1,
+        "task_scenes": 0,
+        "kinds": 0,
+        "image_size": 16,
+    }
     least |= {"max_objects": 1, "held_out_every": 0, "grid": 1, "shards": 1, "processes": 0}
     for key, value in least.items():
         if getattr(config, key) < value:

@@ -16,6 +16,7 @@ from data_pipelines.build.scenes.captions import LANGUAGES
 from data_pipelines.build.scenes.config import SceneConfig, check
 from data_pipelines.build.scenes.layout import Split
 from data_pipelines.build.scenes.records import caption_records, held_out_kinds, text_chunks
+from data_pipelines.build.scenes.tasks.every import TASKS, task_records, texts
 from qwenvl_jax.text.sentence_piece import train_sentencepiece
 from qwenvl_jax.text.tokenizer import load_tokenizer
 
@@ -36,8 +37,9 @@ def build_scenes(config: SceneConfig, out: str | Path) -> None:
     `out/tokenizer.json` with the numbers that a model's config needs of it.
 
     Splits are train, validation and test; sources are scenes_en and scenes_zh (the same
-    pictures, one caption each) and text_en and text_zh. Record i is a function of (config, split,
-    i), whatever the number of processes.
+    pictures, one caption each), text_en and text_zh, and with `config.task_scenes` TASK_en and
+    TASK_zh of every other task. Record i is a function of (config, split, i), whatever the number
+    of processes.
 
     Raises:
       ValueError: a config value out of range; the message names the key.
@@ -49,7 +51,7 @@ def build_scenes(config: SceneConfig, out: str | Path) -> None:
     jobs = [
         _Job(config, drawn, split, sources, shard, str(out / split))
         for split in get_args(Split)
-        for sources in (("scenes_en", "scenes_zh"), ("text_en",), ("text_zh",))
+        for sources in _sources(config)
         for shard in range(config.shards)
     ]
     for job in jobs:
@@ -65,11 +67,23 @@ def build_scenes(config: SceneConfig, out: str | Path) -> None:
             infos,
             config=config._replace(processes=0)._asdict(),
             language=source[-2:],
-            task="caption" if source.startswith("scenes") else "text",
+            task=_task(source),
             kinds=[{"en": g.kind.en, "zh": g.kind.zh, "glyph": g.kind.glyph} for g in drawn],
             held_out=sorted(drawn[i].kind.en for i in held_out_kinds(config, drawn)),
         )
     _make_tokenizer(config, drawn, out)
+
+
+def _sources(config: SceneConfig) -> list[tuple[str, ...]]:
+    """Sources that are made together, as they show the same scenes."""
+    tasks = TASKS if config.task_scenes else ()
+    pairs = [tuple(f"{task}_{language}" for language in LANGUAGES) for task in ("scenes", *tasks)]
+    return [*pairs, ("text_en",), ("text_zh",)]
+
+
+def _task(source: str) -> str:
+    name = source.rpartition("_")[0]
+    return "caption" if name == "scenes" else name
 
 
 def _run(jobs: list[_Job], processes: int) -> Iterator[list[shards.ShardInfo]]:
@@ -84,9 +98,9 @@ def _run(jobs: list[_Job], processes: int) -> Iterator[list[shards.ShardInfo]]:
 def _write(job: _Job) -> list[shards.ShardInfo]:
     config = job.config
     size = {"train": config.scenes, "validation": config.eval_scenes, "test": config.eval_scenes}
-    total = size[job.split]
-    if job.sources[0].startswith("text") and job.split == "train":
-        total = config.text_scenes
+    total, task = size[job.split], _task(job.sources[0])
+    if job.split == "train" and task != "caption":
+        total = config.text_scenes if task == "text" else config.task_scenes
     step = math.ceil(total / config.shards)
     indices = range(job.shard * step, min((job.shard + 1) * step, total))
     streams: dict[str, list[bytes]] = {source: [] for source in job.sources}
@@ -105,8 +119,11 @@ def _write(job: _Job) -> list[shards.ShardInfo]:
 
 
 def _records(job: _Job, index: int) -> dict[str, schema.Record]:
-    if job.sources[0].startswith("scenes"):
+    task = _task(job.sources[0])
+    if task == "caption":
         return caption_records(job.config, job.glyphs, split=job.split, index=index)
+    if task != "text":
+        return task_records(job.config, job.glyphs, task=task, split=job.split, index=index)
     language = job.sources[0][-2:]
     name, form, chunks = text_chunks(
         job.config, job.glyphs, split=job.split, language=language, index=index
@@ -133,3 +150,8 @@ def _corpus(config: SceneConfig, drawn) -> Iterator[list[str]]:
     for index in range(min(config.text_scenes, 5_000)):
         for language in LANGUAGES:
             yield text_chunks(config, drawn, split="train", language=language, index=index)[2]
+    for index in range(min(config.task_scenes, 1_000)):
+        for task in TASKS:
+            records = task_records(config, drawn, task=task, split="train", index=index)
+            for record in records.values():
+                yield from texts(record)

@@ -20,7 +20,7 @@ def caption_records(
     config: SceneConfig, drawn: Sequence[Glyph], *, split: Split, index: int
 ) -> dict[str, schema.Record]:
     """{"scenes_en": .., "scenes_zh": ..}: one picture with its two captions."""
-    scene, rng = _scene(config, drawn, f"{config.seed}/{split}/scenes/{index}")
+    scene, rng = draw_scene(config, drawn, f"{config.seed}/{split}/scenes/{index}")
     held_out = held_out_kinds(config, drawn)
     chosen = captions.choose_layout(scene, rng, held_out=held_out, allow_held_out=split == "test")
     under = picture.background(rng, image_size=config.image_size)
@@ -39,7 +39,7 @@ def caption_records(
             images=(image,),
             text=told.text,
             regions=tuple(
-                schema.Region(names[thing.glyph], (_box(thing, config.image_size),))
+                schema.Region(names[thing.glyph], (box_of(thing, config.image_size),))
                 for thing in scene.objects
             ),
             meta={
@@ -63,7 +63,7 @@ def text_chunks(
 ) -> tuple[str, str, list[str]]:
     """(scene's name, form, chunks) of a text-only sample; the scene is never drawn."""
     name = f"{config.seed}/{split}/text_{language}/{index}"
-    scene, rng = _scene(config, drawn, name, scale=0.5, often=_TOLD)
+    scene, rng = draw_scene(config, drawn, name, scale=0.5, often=_TOLD)
     chosen = captions.choose_layout(
         scene, rng, held_out=held_out_kinds(config, drawn), allow_held_out=split == "test"
     )
@@ -79,7 +79,7 @@ def text_chunks(
     return scene.name, form, chunks
 
 
-def _scene(
+def draw_scene(
     config: SceneConfig,
     drawn: Sequence[Glyph],
     name: str,
@@ -87,6 +87,7 @@ def _scene(
     scale: float = 1.0,
     often: Sequence[int] = _SHOWN,
 ) -> tuple[layout.Scene, random.Random]:
+    """The scene of a name, and the generator for what else is random about it."""
     return layout.sample_scene(
         drawn,
         name=name,
@@ -103,6 +104,7 @@ def held_out_kinds(config: SceneConfig, drawn: Sequence[Glyph]) -> frozenset[int
     return frozenset(range(every - 1, len(drawn), every) if every else ())
 
 
-def _box(thing: layout.Placed, size: int) -> schema.Box:
+def box_of(thing: layout.Placed, size: int) -> schema.Box:
+    """An object's box as fractions of a picture of `size` pixels."""
     right, bottom = thing.x + thing.width, thing.y + thing.height
     return (thing.x / size, thing.y / size, right / size, bottom / size)

@@ -1,0 +1,1 @@
+"""Users' fine-tuning files to chat records: dialogue -> job -> command."""

@@ -1,0 +1,1 @@
+"""Questions about scenes, one task a file, in two languages: view -> the tasks -> every."""

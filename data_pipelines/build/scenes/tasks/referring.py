@@ -1,0 +1,36 @@
+"""One object: from a phrase to its box (referring), and from its box to a phrase."""
+
+import random
+from typing import Any
+
+from data_pipelines.build.scenes.records import box_of
+from data_pipelines.build.scenes.tasks.view import View
+from data_pipelines.schema import Region
+
+
+def referring(view: View, rng: random.Random) -> dict[str, Any]:
+    """Fields of a referring record: `the dog`, or of several `the leftmost dog`."""
+    return dict(regions=(refer(view, rng),))
+
+
+def grounded_caption(view: View, rng: random.Random) -> dict[str, Any]:
+    """Fields of a record that asks what is in a box."""
+    thing = rng.choice(view.scene.objects)
+    box = box_of(thing, view.image_size)
+    return dict(text=view.single(thing.glyph), regions=(Region("", (box,)),))
+
+
+def refer(view: View, rng: random.Random) -> Region:
+    """A phrase that fits one object only, and its box. Where the outermost of a kind are level, the
+    phrase is the kind's name and all its boxes are right.
+    """
+    glyph = rng.choice(list(view.counts()))
+    name, things = view.name(glyph), view.things(glyph)
+    leftmost = rng.random() < 0.5
+    things.sort(key=lambda thing: thing.center[0], reverse=not leftmost)
+    the = "the " if view.language == "en" else ""
+    if len(things) == 1 or things[0].center[0] == things[1].center[0]:
+        return Region(the + name, view.boxes(glyph))
+    words = {"en": ("leftmost ", "rightmost "), "zh": ("最左边的", "最右边的")}[view.language]
+    box = box_of(things[0], view.image_size)
+    return Region(the + words[0 if leftmost else 1] + name, (box,))
