@@ -10,6 +10,7 @@ import io
 import json
 import random
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,8 +42,11 @@ PICTURES = (
 )  # fmt: skip
 OTHERS = (
     "clip_score", "other_language", "same_image", "same_image_other_source", "near_image",
-    "same_text", "no_text", "bad_json", "bad_utf8",
+    "near_image_other_source", "evaluation_image", "evaluation_image_near", "same_text", "no_text",
+    "bad_json", "bad_utf8",
 )  # fmt: skip
+NEAR = ("near_image", "near_image_other_source", "evaluation_image_near")
+HELD = range(10**9, 10**9 + 200)  # scenes that stand for evaluation pictures
 DEFECTS = (*TEXTS, *PICTURES, *OTHERS)
 GOOD = ("{}", "<p>{}</p>", "{} &amp; more", "“{}” – 30°C", "{}, see https://example.org/a?b=c")
 
@@ -54,12 +58,29 @@ def source_of(shard: int) -> str:
 def defect(i: int) -> str | None:
     """The rule that is to drop pair i; None for a good pair."""
     dice = random.Random(f"defect/{i}")
-    if dice.random() < 0.5 or i < 2 * SHARD and i % SHARD < 50:
+    if dice.random() < 0.5 or i % SHARD < 50:  # copies need something before them
         return None
     name = dice.choice(DEFECTS)
-    if name == "same_image_other_source" and source_of(i // SHARD) == "en":
-        return "same_image"  # English stands first, so its copy would be the one that stays
+    if source_of(i // SHARD) == "en":  # it stands first, so its copy would be the one that stays
+        return name.removesuffix("_other_source")
     return name
+
+
+def labels(pairs: int, *, text_copies: int) -> dict[int, str]:
+    """Pair -> the rule that is to drop it; good pairs are left out."""
+    found, texts, pictures = {}, Counter(), {}
+    for i in sorted(range(pairs), key=lambda i: source_of(i // SHARD)):  # as duplicates are decided
+        name, source = defect(i), source_of(i // SHARD)
+        if name == "same_text":
+            texts[source] += 1
+            name = name if texts[source] > text_copies else None
+        if name in NEAR:  # of one picture, two such copies of one size are the same file
+            first = pictures.setdefault((_earlier(i, name), _side(i)), (i, source))
+            if first[0] != i:
+                name = "same_image" if first[1] == source else "same_image_other_source"
+        if name is not None:
+            found[i] = name
+    return found
 
 
 def write_shard(folder: Path, shard: int) -> None:
@@ -77,6 +98,13 @@ def write_shard(folder: Path, shard: int) -> None:
                 member.size = len(data)
                 archive.addfile(member, io.BytesIO(data))
     partial.rename(path)
+
+
+def write_evaluation(folder: Path) -> None:
+    """The pictures that are held back."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in HELD:
+        (folder / f"{index}.jpg").write_bytes(_scene(index)["en"][0])
 
 
 @functools.cache
@@ -102,9 +130,9 @@ def _parts(i: int, source: str) -> Iterator[tuple[str, bytes]]:
         text = COPIED if source == "en" else "许多图片下面都有这一句话"
     if name in PICTURES:
         image = _spoil(image, name, dice)
-    elif name in ("same_image", "near_image", "same_image_other_source"):
+    elif name in (*NEAR, "same_image", "same_image_other_source", "evaluation_image"):
         image = _scene(_earlier(i, name))[source][0]
-        image = _again(image, dice) if name == "near_image" else image
+        image = _again(image, _side(i)) if name in NEAR else image
     fields = json.dumps({"similarity": 0.1 if name == "clip_score" else 0.3}).encode()
     yield "jpg", image
     if name != "no_text":
@@ -113,17 +141,24 @@ def _parts(i: int, source: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _earlier(i: int, name: str) -> int:
-    """A good pair of the same shard before i, or of the English shard beside it."""
-    first = i // SHARD * SHARD - (SHARD if name == "same_image_other_source" else 0)
-    last = i if name != "same_image_other_source" else first + SHARD
+    """A good pair of the same shard before i, or of the English shard beside it, or a picture that
+    is held back.
+    """
     dice = random.Random(f"earlier/{i}")
-    good = [j for j in range(first, last) if defect(j) is None]
-    return dice.choice(good or [first])
+    if name.startswith("evaluation"):
+        return dice.choice(HELD)
+    other = name.endswith("_other_source")
+    first = i // SHARD * SHARD - (SHARD if other else 0)
+    last = first + SHARD if other else i
+    return dice.choice([j for j in range(first, last) if defect(j) is None])
 
 
-def _again(image: bytes, dice: random.Random) -> bytes:
+def _side(i: int) -> int:
+    return random.Random(f"side/{i}").choice((80, 128, 200))
+
+
+def _again(image: bytes, side: int) -> bytes:
     """The same picture at another size and quality."""
-    side = dice.choice((80, 128, 200))
     return _encode(Image.open(io.BytesIO(image)).resize((side, side)), "JPEG", quality=60)
 
 

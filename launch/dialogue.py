@@ -11,7 +11,7 @@ from PIL import Image
 
 from launch.fonts import label_font
 from launch.loading import Checkpoint
-from qwenvl_jax.image.decode import ImageError, decode, whole_picture
+from qwenvl_jax.image.decode import ImageError, decode, decode_whole
 from qwenvl_jax.image.draw import draw_outlines
 from qwenvl_jax.inference.prompts import Decoding, Prompt, continue_prompts
 from qwenvl_jax.text.chatml import SYSTEM, picture_lines, prompt_spans
@@ -75,7 +75,7 @@ class Dialogue:
         """
         try:
             file = Path(path.strip()).expanduser().read_bytes()
-            whole_picture(file)  # it will be drawn into
+            decode_whole(file)  # it will be drawn into
             return Picture(file, decode(file, self._checkpoint.model.vit.image_size))
         except (OSError, RuntimeError) as error:  # RuntimeError: ~nobody
             raise ValueError(f"picture {path}: {getattr(error, 'strerror', error)}") from error
@@ -91,7 +91,7 @@ class Dialogue:
         ]
         if not outlines or not self.pictures:
             return None
-        return draw_outlines(whole_picture(self.pictures[-1].file), outlines, label_font())
+        return draw_outlines(decode_whole(self.pictures[-1].file), outlines, label_font())
 
     def _read(self, message: str) -> tuple[str, list[Picture]]:
         """The message as ChatML has it, and its pictures."""

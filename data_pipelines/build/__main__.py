@@ -1,18 +1,22 @@
-"""`python -m data_pipelines.build JOB`: make the embedded data set, clean a crawl, check a source.
+"""`python -m data_pipelines.build JOB`: make the embedded data set, convert, clean, check.
 
 scenes --out=DIR [--FIELD=VALUE ..]
+convert --format=vqav2 --annotations FILE .. --images=DIR --out=DIR
+render --text=FILE --language=zh --out=DIR [--backgrounds=DIR] [--fonts=DIR] [--FIELD=VALUE ..]
 run --config=configs/build/web.py --input=DIR --out=DIR [--engine=beam] [BEAM OPTIONS ..]
 verify FOLDER ..
 """
 
 import argparse
-import importlib.util
 import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from data_pipelines.build.convert import command as convert
+from data_pipelines.build.ocr import command as ocr
 from data_pipelines.build.scenes import SceneConfig, build_scenes
 
 
@@ -31,17 +35,23 @@ def main() -> None:
     run.add_argument("--processes", type=int, default=os.cpu_count(), help="of the local engine")
     verify = jobs.add_parser("verify", help="compare sources with their manifests")
     verify.add_argument("folders", nargs="+")
+    convert.register(jobs)
+    ocr.register(jobs)
     arguments, rest = parser.parse_known_args()
     if rest and getattr(arguments, "engine", "local") != "beam":
         parser.error(f"not known: {' '.join(rest)}")
     start = time.monotonic()
     try:
+        if "command" in arguments:
+            arguments.command(arguments)
         if arguments.job == "verify":
             sys.exit(_verify(arguments.folders))
         if arguments.job == "run":
             _run(arguments, rest)
     except ValueError as error:
         sys.exit(f"error: {error}")
+    except BrokenProcessPool:
+        sys.exit("error: a worker was killed (memory?); the same command goes on from here")
     if arguments.job == "scenes":
         fields = vars(arguments)
         del fields["job"]
@@ -52,18 +62,13 @@ def main() -> None:
 def _run(arguments: argparse.Namespace, beam_options: Sequence[str]) -> None:
     from data_pipelines.build.clean import clean
     from data_pipelines.build.engine import beam_engine, local_engine
-    from data_pipelines.build.settings import check_settings
+    from data_pipelines.build.settings import check_settings, load_page
 
     if arguments.processes < 1:
         raise ValueError("--processes must be at least 1")
-    spec = importlib.util.spec_from_file_location("build_config", arguments.config)
-    if spec is None or not Path(arguments.config).is_file():
-        raise ValueError(f"--config={arguments.config} is not a Python file")
-    page = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(page)
     local = arguments.engine == "local"
     clean(
-        check_settings(page.get_config().to_dict()),
+        check_settings(load_page(arguments.config)),
         source_root=Path(arguments.input),
         out=Path(arguments.out),
         engine=local_engine(arguments.processes) if local else beam_engine(beam_options),

@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.build import report, shards
-from data_pipelines.build.duplicates import Decider, evaluation_keys
+from data_pipelines.build.duplicates import decide
 from data_pipelines.build.engine import Engine
+from data_pipelines.build.evaluation import evaluation_keys
+from data_pipelines.build.scores import find_scores, wants_scores
 from data_pipelines.build.settings import BuildSettings
 from data_pipelines.build.shard_job import (
+    KEYS_FILE,
     VERDICTS,
     ShardTask,
     filter_shard,
@@ -24,6 +27,8 @@ from data_pipelines.build.shard_job import (
     write_kept,
 )
 from data_pipelines.build.sources import find_shards
+
+_EVALUATION = "evaluation.keys.npy"
 
 
 def clean(settings: BuildSettings, *, source_root: Path, out: Path, engine: Engine) -> None:
@@ -37,6 +42,15 @@ def clean(settings: BuildSettings, *, source_root: Path, out: Path, engine: Engi
     listing = [
         [name, path.name, path.stat().st_size] for name, paths in inputs.items() for path in paths
     ]
+    scores = {
+        path: find_scores(source_root / settings.clip_scores, name, path)
+        for name, paths in inputs.items()
+        for path in paths
+        if settings.clip_scores and wants_scores(settings.sources[name])
+    }
+    listing += [[file.name, file.stat().st_size] for file in scores.values()]
+    evaluation = evaluation_keys(settings.evaluation)
+    listing.append(hashlib.sha256(evaluation.tobytes()).hexdigest())
     identity = hashlib.sha256(json.dumps([config, listing]).encode()).hexdigest()
     if _finished(out, identity):
         print(f"{out} is finished")
@@ -48,20 +62,23 @@ def clean(settings: BuildSettings, *, source_root: Path, out: Path, engine: Engi
             f"{out} holds {others[0].name}, of another run (other settings or input): "
             "choose another folder or remove it"
         )
-    evaluation = evaluation_keys(settings.evaluation)
     work.mkdir(parents=True, exist_ok=True)
     tasks = [
         ShardTask(name, number, str(path), index, len(paths), settings.sources[name],
-                  str(work), str(out / name))
+                  str(work), str(out / name), str(scores.get(path, "")))
         for number, (name, paths) in enumerate(inputs.items())
         for index, path in enumerate(paths)
     ]  # fmt: skip
     engine(filter_shard, tasks)
     if not all(task.part(VERDICTS).exists() for task in tasks):
-        decider = Decider(settings.duplicates, evaluation)
+        np.save(work / _EVALUATION, evaluation, allow_pickle=False)
+        tables = [Path(_EVALUATION), *(Path(task.part(KEYS_FILE).name) for task in tasks)]
+        verdicts = decide(tables, settings=settings.duplicates, work=work, engine=engine)
+        start = len(evaluation)
         for task in tasks:
-            keys = np.load(task.part(".keys.npy"), allow_pickle=False)
-            save_verdicts(task, decider.decide(keys))
+            count = len(np.load(task.part(KEYS_FILE), mmap_mode="r"))
+            save_verdicts(task, verdicts[start : start + count])
+            start += count
     engine(write_kept, tasks)
     _finish(tasks, out, config=config, identity=identity)
     shutil.rmtree(work)
@@ -98,4 +115,5 @@ def _config(settings: BuildSettings) -> dict[str, Any]:
         sources={name: source._asdict() for name, source in settings.sources.items()},
         duplicates=settings.duplicates._asdict(),
         evaluation=settings.evaluation,
+        clip_scores=settings.clip_scores,
     )

@@ -3,22 +3,26 @@
 import base64
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
+
+from data_pipelines.build.duplicates import RULES
+from data_pipelines.build.shard_job import VERDICTS
+from data_pipelines.build.shards import save_whole
 
 _SHOWN = 6  # rejects a rule on the sheet
 _COUNTS = ("rejected", "mended", "languages", "sides", "lengths")
 
 
 def account(parts: Sequence[Path]) -> dict[str, Any]:
-    """Add up the shards of one source from their work files, `PART.json` and `PART.verdicts.json`.
+    """Add up the shards of one source from their work files, `PART.json` and `PART.verdicts.npy`.
 
     Returns:
       original (pairs found, damaged ones too), rejected (by rule), mended (by mend), languages,
@@ -31,8 +35,10 @@ def account(parts: Sequence[Path]) -> dict[str, Any]:
         total["original"] += shard["original"]
         for name in _COUNTS:
             counters[name].update(shard[name])
-        verdicts = json.loads(Path(f"{part}.verdicts.json").read_bytes())
-        counters["rejected"].update(filter(None, verdicts))
+        verdicts = np.bincount(np.load(f"{part}{VERDICTS}", allow_pickle=False))
+        for rule, count in zip(RULES, verdicts.tolist()):
+            if rule and count:
+                counters["rejected"][rule] += count
         for rule, samples in shard["samples"].items():
             shown = total["samples"].setdefault(rule, [])
             shown.extend(samples[: _SHOWN - len(shown)])
@@ -41,11 +47,11 @@ def account(parts: Sequence[Path]) -> dict[str, Any]:
 
 def write(accounts: Mapping[str, dict[str, Any]], out: Path, *, identity: str) -> None:
     """Write report.md, report.png, rejects.png and, last, report.json."""
-    _save(out / "report.md", markdown(accounts).encode())
-    _save(out / "report.png", _picture(accounts))
-    _save(out / "rejects.png", _sheet(accounts))
+    save_whole(out / "report.md", markdown(accounts).encode())
+    save_whole(out / "report.png", _picture(accounts))
+    save_whole(out / "rejects.png", _sheet(accounts))
     text = json.dumps({"run": identity, "sources": accounts}, indent=1, ensure_ascii=False)
-    _save(out / "report.json", text.encode())
+    save_whole(out / "report.json", text.encode())
 
 
 def markdown(accounts: Mapping[str, dict[str, Any]]) -> str:
@@ -130,9 +136,3 @@ def _png(figure: Figure) -> bytes:
     out = io.BytesIO()
     FigureCanvasAgg(figure).print_png(out, metadata={"Software": None})
     return out.getvalue()
-
-
-def _save(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)

@@ -40,6 +40,8 @@ _BOILERPLATE = regex.compile(
     r"|点击(?:查看|放大|进入)|暂无图片|版权所有|加入购物车",
     regex.I,
 )
+_UNIT = regex.compile(r"[0-9A-Za-z]+|\S")
+_TELLTALE = ("click", "image", "rights", "lorem", "add to", "stock", "点击", "暂无", "版权", "加入")
 _PLACEHOLDER = regex.compile(r"<(?:PERSON|LOC|ORG|NAME|URL|EMAIL|NUMBER)>", regex.I)
 
 
@@ -131,15 +133,22 @@ def file_name(pair: Pair, _: SourceSettings) -> bool:
 
 
 def boilerplate(pair: Pair, _: SourceSettings) -> bool:
-    return _BOILERPLATE.search(pair.text) is not None
+    # Each phrase holds one of these words; looking for a word costs a twentieth of the pattern.
+    folded = pair.text.lower()
+    return any(word in folded for word in _TELLTALE) and _BOILERPLATE.search(folded) is not None
 
 
 def repeated_words(pair: Pair, settings: SourceSettings) -> bool:
-    """The share of the text's n-grams that are repeats; Chinese counts by character."""
-    parts = list(pair.text) if pair.language == "zh" else pair.text.split()
+    """The share of the text's n-grams that are repeats; Chinese counts by character, a number or a
+    Latin word in it as one.
+    """
+    parts = _UNIT.findall(pair.text) if pair.language == "zh" else pair.text.split()
     n = settings.repeat_ngram
     total = len(parts) - n + 1
     if total < 4:
+        return False
+    # Every word but the last ones begins an n-gram, so many words clear a text without counting.
+    if 1 - (len(set(parts)) - n + 1) / total <= settings.max_repeated:
         return False
     distinct = len(set(zip(*(parts[i:] for i in range(n)))))
     return 1 - distinct / total > settings.max_repeated

@@ -3,7 +3,9 @@
 The paper names its rules and gives no threshold, so every number stands in the config.
 """
 
+import importlib.util
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -28,12 +30,28 @@ class DuplicateSettings(NamedTuple):
 
     near_bits: int = 12  # two hashes of 256 bits that differ in at most so many
     text_copies: int = 10  # records that may share one text; 0: any number
+    rows_at_once: int = 50_000_000  # keys that one process holds; some 100 bytes each
 
 
 class BuildSettings(NamedTuple):
     sources: dict[str, SourceSettings]  # in order of preference: the first keeps a duplicate
     duplicates: DuplicateSettings
     evaluation: str = ""  # folder of pictures that no training record may show
+    clip_scores: str = ""  # below the input: what launch/clip_score.py wrote
+
+
+def load_page(path: str | Path) -> dict[str, Any]:
+    """What a config page's `get_config()` returns, as plain values.
+
+    Raises:
+      ValueError: there is no such Python file.
+    """
+    spec = importlib.util.spec_from_file_location("build_config", path)
+    if spec is None or not Path(path).is_file():
+        raise ValueError(f"--config={path} is not a Python file")
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    return page.get_config().to_dict()
 
 
 def check_settings(config: Mapping[str, Any]) -> BuildSettings:
@@ -42,7 +60,7 @@ def check_settings(config: Mapping[str, Any]) -> BuildSettings:
     Raises:
       ValueError: an unknown or missing key, or a value out of range; the message names the key.
     """
-    unknown = set(config) - {"sources", "duplicates", "evaluation"}
+    unknown = set(config) - set(BuildSettings._fields)
     if unknown:
         raise ValueError(f"config.{min(unknown)} is not known")
     if not config.get("sources"):
@@ -55,9 +73,15 @@ def check_settings(config: Mapping[str, Any]) -> BuildSettings:
     duplicates = _fill(DuplicateSettings, dict(config.get("duplicates", {})), "config.duplicates")
     if not 0 <= duplicates.near_bits <= 15:
         raise ValueError("config.duplicates.near_bits must be in 0..15")  # as bands are 16
+    if duplicates.rows_at_once < 1:
+        raise ValueError("config.duplicates.rows_at_once must be at least 1")
     if duplicates.text_copies < 0:
         raise ValueError("config.duplicates.text_copies must not be negative")
-    return BuildSettings(sources, duplicates, config.get("evaluation", ""))
+    folders = {name: config.get(name, "") for name in ("evaluation", "clip_scores")}
+    for name, folder in folders.items():
+        if not isinstance(folder, str):
+            raise ValueError(f"config.{name} must be str, not {folder!r}")
+    return BuildSettings(sources, duplicates, **folders)
 
 
 def _source(where: str, fields: Mapping[str, Any]) -> SourceSettings:

@@ -8,7 +8,6 @@ import base64
 import gzip
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,17 +15,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
+from jaxtyping import UInt8
 from PIL import Image
 
 from data_pipelines.build import rules, shards
-from data_pipelines.build.duplicates import KEYS
+from data_pipelines.build.duplicates import KEYS, RULES
 from data_pipelines.build.hashes import bytes_key, picture_key, text_key
 from data_pipelines.build.language import model_language
+from data_pipelines.build.scores import read_scores
 from data_pipelines.build.settings import SourceSettings
+from data_pipelines.build.shards import save_whole
 from data_pipelines.build.sources import Bad, Raw, read_shard
 from data_pipelines.schema import Record, pack, unpack
 
-VERDICTS = ".verdicts.json"
+KEYS_FILE, VERDICTS = ".keys.npy", ".verdicts.npy"
 _SAMPLES = 3  # rejects a rule and shard that the report may show
 
 
@@ -41,6 +43,7 @@ class ShardTask(NamedTuple):
     settings: SourceSettings
     work: str  # folder of what is not finished
     out: str  # the source's output folder
+    scores: str = ""  # file of CLIP scores for pairs that have none; none if empty
 
     def part(self, suffix: str) -> Path:
         return Path(self.work, f"{self.source}-{self.index:05d}{suffix}")
@@ -57,22 +60,24 @@ def filter_shard(task: ShardTask) -> None:
     keys: list[tuple] = []
     rejects: list[tuple[str, str]] = []
     shards.write_shard(task.part(".kept.array_record"), _survivors(task, account, keys, rejects))
-    _save(task.part(".rejects.json"), json.dumps(rejects).encode())
-    _save(task.part(".keys.npy"), _array_bytes(np.array(keys, KEYS)))
-    _save(task.part(".json"), json.dumps(account, ensure_ascii=False).encode())
+    save_whole(task.part(".rejects.json"), json.dumps(rejects).encode())
+    save_whole(task.part(KEYS_FILE), _array_bytes(np.array(keys, KEYS)))
+    save_whole(task.part(".json"), json.dumps(account, ensure_ascii=False).encode())
 
 
 def _survivors(
     task: ShardTask, account: dict[str, Any], keys: list[tuple], rejects: list[tuple[str, str]]
 ) -> Iterator[bytes]:
-    for raw in read_shard(Path(task.shard)):
+    scores = read_scores(Path(task.scores), Path(task.shard)) if task.scores else {}
+    for position, raw in enumerate(read_shard(Path(task.shard))):
         account["original"] += raw.count if isinstance(raw, Bad) else 1
         if isinstance(raw, Bad):
             account["rejected"][raw.reason] += raw.count
             rejects.append((raw.key, raw.reason))
             _sample(account, raw.reason, raw.key, "", b"")
             continue
-        pair = rules.Pair(raw.key, raw.image, raw.text, raw.clip_score)
+        score = scores.get(position) if raw.clip_score is None else raw.clip_score
+        pair = rules.Pair(raw.key, raw.image, raw.text, score)
         reason, mended = rules.apply(pair, task.settings)
         account["mended"].update(mended)
         bands = None
@@ -124,7 +129,7 @@ def _thumbnail(raw: Raw, pair: rules.Pair) -> bytes:
             image = image.convert("RGB")
             image.thumbnail((96, 96))
             out = io.BytesIO()
-            image.save(out, "PNG")
+            image.save(out, "PNG", compress_level=1)  # most of the time goes into the usual 6
             return out.getvalue()
     except Exception:  # a reject may well be damaged; its text and reason are still shown
         return b""
@@ -141,7 +146,7 @@ def write_kept(task: ShardTask) -> shards.ShardInfo:
     path = Path(task.out, name)
     if done.exists() and path.exists():
         return shards.ShardInfo(**json.loads(done.read_bytes()))
-    verdicts = json.loads(task.part(VERDICTS).read_bytes())
+    verdicts = np.load(task.part(VERDICTS), allow_pickle=False)
     rejects = json.loads(task.part(".rejects.json").read_bytes())
     reader = ArrayRecordReader(str(task.part(".kept.array_record")))
     assert reader.num_records() == len(verdicts), f"{task.part('')}: work files disagree"
@@ -149,33 +154,26 @@ def write_kept(task: ShardTask) -> shards.ShardInfo:
     def records() -> Iterator[bytes]:
         for i, verdict in enumerate(verdicts):
             data = reader.read([i])[0]
-            if verdict is None:
-                yield data
+            if verdict:
+                rejects.append((unpack(data).key, RULES[verdict]))
             else:
-                rejects.append((unpack(data).key, verdict))
+                yield data
 
     info = shards.write_shard(path, records())
     reader.close()
     lines = "".join(json.dumps(pair, ensure_ascii=True) + "\n" for pair in rejects)
     # No time in the header: the same run gives the same bytes.
-    _save(path.with_suffix(".rejects.jsonl.gz"), gzip.compress(lines.encode(), mtime=0))
-    _save(done, json.dumps(info._asdict()).encode())
+    save_whole(path.with_suffix(".rejects.jsonl.gz"), gzip.compress(lines.encode(), mtime=0))
+    save_whole(done, json.dumps(info._asdict()).encode())
     return info
 
 
-def save_verdicts(task: ShardTask, verdicts: list[str | None]) -> None:
-    """Note under which rule of de-duplication each survivor goes; None for those that stay."""
-    _save(task.part(VERDICTS), json.dumps(verdicts).encode())
+def save_verdicts(task: ShardTask, verdicts: UInt8[np.ndarray, "N"]) -> None:
+    """Note under which rule of de-duplication each survivor goes, 0 for those that stay."""
+    save_whole(task.part(VERDICTS), _array_bytes(np.asarray(verdicts)))
 
 
 def _array_bytes(array: np.ndarray) -> bytes:
     out = io.BytesIO()
     np.save(out, array, allow_pickle=False)
     return out.getvalue()
-
-
-def _save(path: Path, data: bytes) -> None:
-    """Whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)

@@ -72,9 +72,8 @@ def write_manifest(
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
         **metadata,
     }
-    partial = folder / (MANIFEST + ".partial")
-    partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    os.replace(partial, folder / MANIFEST)
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    save_whole(folder / MANIFEST, text.encode())
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -82,22 +81,37 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: the folder has none, so its writing never finished.
+      ValueError: it is damaged.
     """
     path = Path(folder) / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(
             f"source {folder}: no {MANIFEST}; it is absent or was never finished"
         )
-    return json.loads(path.read_text("utf-8"))
+    try:
+        manifest = json.loads(path.read_bytes())
+        names = [shard["name"] for shard in manifest["shards"]]
+        whole = all(set(ShardInfo._fields) <= set(shard) for shard in manifest["shards"])
+        whole &= all(isinstance(name, str) and Path(name).name == name for name in names)
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{path}: damaged, it is no manifest")
+    return manifest
 
 
 def verify(folder: Path) -> None:
     """Compare every shard of a source with its manifest.
 
     Raises:
-      ValueError: a shard is missing, truncated or altered; the message names it.
+      ValueError: a shard is missing, truncated or altered, or there is one that the manifest does
+        not name; the message names it.
     """
-    for shard in read_manifest(folder)["shards"]:
+    listed = read_manifest(folder)["shards"]
+    others = {p.name for p in Path(folder).glob("*.array_record")} - {s["name"] for s in listed}
+    if others:
+        raise ValueError(f"shard {Path(folder) / min(others)}: the manifest does not name it")
+    for shard in listed:
         path = Path(folder) / shard["name"]
         if not path.is_file():
             raise ValueError(f"shard {path}: missing")
@@ -107,6 +121,13 @@ def verify(folder: Path) -> None:
             )
         if sha256_of(path) != shard["sha256"]:
             raise ValueError(f"shard {path}: its bytes were altered (sha256 differs)")
+
+
+def save_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(data)
+    os.replace(partial, path)
 
 
 def sha256_of(path: Path) -> str:

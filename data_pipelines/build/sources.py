@@ -30,6 +30,7 @@ class Raw(NamedTuple):
     image: bytes
     text: str
     clip_score: float | None = None
+    fields: Mapping[str, Any] = {}  # all that the shard says of it
 
 
 class Bad(NamedTuple):
@@ -65,7 +66,7 @@ def read_shard(path: Path) -> Iterator[Raw | Bad]:
 
 
 def _tar(path: Path) -> Iterator[Raw | Bad]:
-    seen, parts, current = 0, {}, None
+    seen, parts, current, damaged = 0, {}, None, False
     try:
         with tarfile.open(path, "r|") as archive:  # a stream: nothing is searched or unpacked
             for member in archive:
@@ -91,14 +92,23 @@ def _tar(path: Path) -> Iterator[Raw | Bad]:
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         # The pair at the cut may be whole or not: it is not used.
         yield Bad("corrupt_tar", f"{path.name}: {error}")
-        parts = {}
+        parts, damaged = {}, True
     if parts:
         seen += 1
         yield _from_parts(current, parts)
-    # A tar that ends between two members raises nothing: only the counts beside it can tell.
+    # A tar that ends between two members raises nothing: the counts beside it tell how many pairs
+    # are gone, and without them the two empty blocks that end an archive tell that some may be.
     expected = _expected(path)
     if expected is not None and seen < expected:
         yield Bad("missing_from_tar", path.name, expected - seen)
+    elif expected is None and not damaged and not _has_end(path):
+        yield Bad("tar_without_end", path.name)
+
+
+def _has_end(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1024))
+        return file.read() == bytes(1024)
 
 
 def _expected(path: Path) -> int | None:
@@ -144,7 +154,7 @@ def _pair(key: str, image: bytes, fields: Mapping[str, Any]) -> Raw | Bad:
         return Bad("bad_utf8", key)  # half a character, which JSON can spell
     score = next((fields[name] for name in _SCORE_KEYS if fields.get(name) is not None), None)
     try:
-        return Raw(key, image, text, None if score is None else float(score))
+        return Raw(key, image, text, None if score is None else float(score), fields)
     except (TypeError, ValueError):
         return Bad("bad_clip_score", key)
 
@@ -194,8 +204,12 @@ def _from_row(path: Path, index: int, fields: Mapping[str, Any]) -> Raw | Bad:
 
 
 def _beside(path: Path, name: str) -> bytes | str:
-    """A file in the shard's folder; a reason where it may not or cannot be read."""
-    folder = path.parent.resolve()
+    return read_below(path.parent, name)
+
+
+def read_below(folder: Path, name: str) -> bytes | str:
+    """A file of a folder that an index names; a reason where it may not or cannot be read."""
+    folder = folder.resolve()
     try:
         file = (folder / name).resolve()
         if not file.is_relative_to(folder):

@@ -22,9 +22,6 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 # 16-bit and float pictures have no agreed way to 8 bits (PIL would clip): they are refused by name.
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
-_MAX_PIXELS = 89_478_485  # Pillow's own warning level
-_MAX_ASPECT = 20.0
-
 
 class ImageError(ValueError):
     """An image that is not used. `reason` is for counting, `detail` for reading."""
@@ -43,8 +40,8 @@ def decode(
     size: int,
     *,
     way: Way = "exact",
-    max_pixels: int = _MAX_PIXELS,
-    max_aspect: float = _MAX_ASPECT,
+    max_pixels: int = 89_478_485,
+    max_aspect: float = 20.0,
 ) -> UInt8[np.ndarray, "R R 3"]:
     """Decode, convert to RGB and resize to `size` x `size`.
 
@@ -55,7 +52,8 @@ def decode(
       data: the whole file.
       size: R, pixels of a side of the result.
       way: both ways accept and refuse the same files, for the same reasons.
-      max_pixels: more than this are refused before decoding.
+      max_pixels: more than this are refused before decoding (the default is Pillow's own warning
+        level).
       max_aspect: longer side over shorter side.
 
     Raises:
@@ -77,17 +75,24 @@ def decode(
     return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def whole_picture(data: bytes) -> Image.Image:
-    """The picture in its own size as RGB, to draw into; refused as by `decode`."""
-    picture = _judged(data, max_pixels=_MAX_PIXELS, max_aspect=_MAX_ASPECT)
+def decode_whole(
+    data: bytes, *, max_pixels: int = 89_478_485, max_aspect: float = 20.0
+) -> Image.Image:
+    """Decode and convert to RGB at the picture's own size, for callers that cut or resize in
+    another manner; refused for the same reasons as by `decode`.
+
+    Raises:
+      ImageError: see `decode`.
+    """
+    picture = _judged(data, max_pixels=max_pixels, max_aspect=max_aspect)
     try:
         return _rgb(picture)
-    except Exception as error:  # as in `decode`
+    except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
         raise ImageError("truncated", f"{type(error).__name__}: {error}") from error
 
 
 def _judged(data: bytes, *, max_pixels: int, max_aspect: float) -> Image.Image:
-    """Opened, not yet decoded, and found fit to be."""
+    """The picture by its header; its pixels are not decoded yet."""
     try:
         picture = _open(data)
         _judge(picture, max_pixels=max_pixels, max_aspect=max_aspect)

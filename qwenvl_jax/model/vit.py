@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 
 from qwenvl_jax.model import posemb
 from qwenvl_jax.model.attention import attention
-from qwenvl_jax.model.config import ModelConfig
+from qwenvl_jax.model.config import ModelConfig, VitConfig
 from qwenvl_jax.model.mlp import GeluMlp
 from qwenvl_jax.model.norms import LayerNorm
 from qwenvl_jax.model.stack import stack
@@ -54,11 +54,11 @@ class Block(nn.Module):
 class PatchEmbedding(nn.Module):
     """The strided convolution as one matmul over flattened patches."""
 
-    config: ModelConfig
+    vit: VitConfig
 
     @nn.compact
     def __call__(self, pixels_MRRC: Float[Array, "M R R C"]) -> Float[Array, "M P D"]:
-        p, width = self.config.vit.patch_size, self.config.vit.width
+        p, width = self.vit.patch_size, self.vit.width
         init = nn.initializers.normal((p * p * 3) ** -0.5)
         kernel = self.param("kernel", init, (p, p, 3, width), jnp.float32)
         M, R = pixels_MRRC.shape[:2]
@@ -75,7 +75,7 @@ class VisionTower(nn.Module):
         """RGB bytes of any size that divides by the patch -> patch features in row-major order."""
         vit = self.config.vit
         pixels = (images_MRRC.astype(jnp.float32) / 255.0 - MEAN) / STD
-        x_MPD = PatchEmbedding(self.config, name="patch")(pixels.astype(self.config.dtype))
+        x_MPD = PatchEmbedding(vit, name="patch")(pixels.astype(self.config.dtype))
         init = nn.initializers.normal(vit.width**-0.5)
         table = self.param("positions", init, (vit.position_grid**2, vit.width), jnp.float32)
         positions_PD = posemb.resample(table, images_MRRC.shape[1] // vit.patch_size)

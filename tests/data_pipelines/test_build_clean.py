@@ -9,14 +9,13 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 
 from data_pipelines.build.clean import clean
-from data_pipelines.build.duplicates import KEYS, Decider, evaluation_keys
 from data_pipelines.build.engine import beam_engine, local_engine
-from data_pipelines.build.settings import DuplicateSettings, check_settings
+from data_pipelines.build.evaluation import evaluation_keys
+from data_pipelines.build.settings import check_settings
 from data_pipelines.build.shards import read_manifest, verify
 from data_pipelines.schema import Record, unpack
 from tests.data_pipelines.crawl_data import HANZI, WORDS, pair, picture, write_crawl, write_tar
@@ -62,6 +61,21 @@ def test_a_crawl_becomes_sources(tmp_path):
         verify(tmp_path / "out" / name)
         assert read_manifest(tmp_path / "out" / name)["language"] == name
     assert not list((tmp_path / "out").glob(".work*"))
+
+
+def test_verify_finds_what_is_not_the_manifests(tmp_path):
+    """A shard of another run beside the source's own would be trained on too."""
+    write_crawl(tmp_path / "in", shards=1, pairs=4)
+    run(tmp_path / "in", tmp_path / "out")
+    folder = tmp_path / "out" / "en"
+    shard = next(folder.glob("*.array_record"))
+    (folder / "en-00009-of-00010.array_record").write_bytes(shard.read_bytes())
+    with pytest.raises(ValueError, match="en-00009.*does not name it"):
+        verify(folder)
+    for text in ("{", "[]", '{"shards": [{"name": "../../x"}]}', '{"shards": 3}'):
+        (folder / "manifest.json").write_text(text)
+        with pytest.raises(ValueError, match="manifest.json: damaged"):
+            verify(folder)
 
 
 def test_another_run_is_refused(tmp_path):
@@ -138,30 +152,6 @@ def test_evaluation_pictures_are_kept_out(tmp_path):
     assert rejected == {"evaluation_image": 1, "evaluation_image_near": 1}
     with pytest.raises(ValueError, match="config.evaluation"):
         evaluation_keys(str(tmp_path / "nowhere"))
-
-
-def test_bands_find_what_brute_force_finds():
-    """The bands are an index only: any two hashes within the distance must meet."""
-    dice = np.random.default_rng(0)
-    bits = dice.random((60, 256)) < 0.5
-    for _ in range(6):  # each generation: copies with a few flipped bits
-        flips = np.stack([dice.permutation(256) < dice.integers(0, 24) for _ in range(60)])
-        bits = np.concatenate([bits, bits[:60] ^ flips])
-    keys = np.zeros(len(bits), KEYS)
-    keys["bands"] = np.packbits(bits, axis=1).view("<u2")
-    keys["seen"] = True
-    numbers = np.arange(len(bits), dtype=np.uint64)
-    for field in ("name", "image", "text"):
-        keys[field] = np.stack([numbers, numbers], 1).copy().view("V16")[:, 0]
-    kept: list[int] = []
-    expected = []
-    for i in range(len(bits)):
-        near = any((bits[i] ^ bits[j]).sum() <= 12 for j in kept)
-        expected.append("near_image" if near else None)
-        if not near:
-            kept.append(i)
-    found = Decider(DuplicateSettings(), evaluation_keys("")).decide(keys)
-    assert found == expected and 50 < found.count("near_image") < 360
 
 
 def test_jax_is_not_needed():

@@ -11,7 +11,7 @@ from PIL import Image
 
 from data_pipelines.build.image_header import read_header
 from data_pipelines.build.language import model_language, script_language
-from data_pipelines.build.rules import Pair, apply
+from data_pipelines.build.rules import Pair, apply, repeated_words
 from data_pipelines.build.settings import SourceSettings, check_settings
 from tests.data_pipelines.crawl_data import picture
 
@@ -32,6 +32,7 @@ def judged(text: str = "a dog on the beach", image: bytes = GOOD, score: float |
         "一只狗在海滩上，天气很好。",
         "Size: 10–12 cm, 30°C — “new” ©2020 ½ price ★",
         "iPhone 12 手机壳",
+        "编号99999的皇冠",
         "the the U.S. No. 1: A&B at 5:30 p.m.",
         "we met at the end of www and http",
         "a < b and c > d",
@@ -85,6 +86,30 @@ def test_mending():
     assert judged("the dogâ€™s ball on the beach")[::2] == (None, ["mojibake"])
     broken = "一只狗在海滩上".encode().decode("latin-1")
     assert judged(broken)[1] == "一只狗在海滩上"
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        "Click HERE", "click to enlarge", "Click to View", "click to zoom", "Image not found",
+        "image not available", "No image available", "All Rights Reserved", "Lorem ipsum",
+        "Add to cart", "ADD TO WISHLIST", "Stock photo #3", "stock image 12", "Stock Vector #99",
+        "点击查看", "点击放大", "点击进入", "暂无图片", "版权所有", "加入购物车",
+    ],
+)  # fmt: skip
+def test_every_boilerplate_phrase(phrase):
+    """The words that are looked for first must cover every phrase."""
+    assert judged(f"a dog {phrase} on the beach")[0] == "boilerplate"
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=20), st.integers(1, 3))
+def test_repeats_are_counted_whole(words, n):
+    """The short way out must not let a repeating text through."""
+    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    settings = SETTINGS._replace(repeat_ngram=n)
+    repeats = sum(gram in grams[:i] for i, gram in enumerate(grams))
+    expected = len(grams) >= 4 and repeats / len(grams) > settings.max_repeated
+    assert repeated_words(Pair("k", b"", " ".join(words)), settings) == expected
 
 
 def test_clip_score():

@@ -1,0 +1,71 @@
+"""Stage 2: seven tasks at 448 px, everything learns.
+
+The paper's table (arXiv 2308.12966 v3, table 8):
+
+    start       ViT and adapter of stage 1, decoder of Qwen-7B (which stage 1 left as it was)
+    optimiser   AdamW 0.9, 0.98, 1e-6, weight decay 0.05, clip 1.0, ViT layer-wise decay 0.95
+    rate        5e-5 -> 1e-5, 400 steps of warm-up, cosine, 19,000 steps
+    batch       4,096 samples a step, 8 microbatches, model parallelism 2
+    picture     448 px, 1,024 patches -> 256 queries
+    text        rows of 2,048, which hold about 4 samples of this mixture each (an estimate from
+                typical lengths: the paper gives none), so 1,024 rows are 4,096 samples
+
+That a batch is counted in samples follows from the paper's own numbers: 19,000 steps of 4,096 are
+the 76.8 M samples of its table, once.
+
+Variants: `configs/stage2.py:frozen_llm` freezes the decoder, as some summaries of the paper have
+it; the paper unfreezes it here.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, mixtures
+
+TRAINABLE = {"": r".*", "frozen_llm": r"(vit|adapter)/.*"}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    if arg not in TRAINABLE:
+        raise ValueError(f"config variant {arg!r} is not known; there is: frozen_llm")
+    return ConfigDict(
+        dict(
+            seed=0,
+            model=common.released_model(image_size=448),
+            data=dict(
+                sources=mixtures.sources(mixtures.STAGE2, "data/stage2"),
+                tokenizer="",  # the Qwen vocabulary
+                image_size=448,
+                num_queries=256,
+                seq_len=2048,
+                image_slots=7,  # no row has room for more
+                global_rows=1024,
+                virtual_shards=64,
+                look_ahead=64,
+                seed=0,
+                num_workers=8,
+            ),
+            heldout=dict(
+                sources=mixtures.sources(mixtures.STAGE2, "data/stage2_heldout"),
+                batches=4,
+            ),
+            optim=dict(
+                trainable=TRAINABLE[arg],
+                b1=0.9,
+                b2=0.98,
+                eps=1e-6,
+                weight_decay=0.05,
+                clip_norm=1.0,
+                vit_layer_decay=0.95,
+                peak_lr=5e-5,
+                min_lr=1e-5,
+                warmup_steps=400,
+                steps=19_000,
+                accumulation=8,
+            ),
+            mesh=dict(data=1, fsdp=-1, tensor=2),
+            init=dict(checkpoint="runs/stage1", take=".*", resize_queries="refuse"),
+            checkpoint=dict(every=500, keep=3, verify=True),
+            loss_chunk=256,
+            eval_every=500,
+        )
+    )

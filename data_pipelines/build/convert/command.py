@@ -1,0 +1,34 @@
+"""`python -m data_pipelines.build convert`."""
+
+import argparse
+from pathlib import Path
+
+from data_pipelines.build.convert.entry import Annotations
+from data_pipelines.build.convert.formats import FORMATS
+from data_pipelines.build.convert.job import convert
+
+
+def register(jobs) -> None:
+    """Add the sub-command to argparse's sub-parsers."""
+    parser = jobs.add_parser("convert", help="public annotation files to sources, one a task")
+    parser.add_argument("--format", required=True, choices=FORMATS)
+    parser.add_argument("--annotations", required=True, nargs="+", type=Path,
+                        help="the files of one split; a folder for ai2d and grit")  # fmt: skip
+    parser.add_argument("--images", type=Path, help="folder of the pictures; grit needs none")
+    parser.add_argument("--split", default="train",
+                        help="where one file has several: ai2d, ocr_vqa, refcoco")  # fmt: skip
+    parser.add_argument("--out", required=True, help="folder to write to")
+    parser.set_defaults(command=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    outcome = convert(
+        arguments.format,
+        Annotations(tuple(arguments.annotations), arguments.split),
+        images=arguments.images,
+        out=Path(arguments.out),
+    )
+    for source, count in outcome.records.items():
+        print(f"{source}: {count} records")
+    for reason, count in outcome.rejected.items():
+        print(f"rejected, {reason}: {count} (such as {', '.join(outcome.examples[reason])})")

@@ -1,0 +1,141 @@
+"""From the entries of an annotation file to sources, one for each task."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from data_pipelines.build.convert.entry import Annotations, Entry, EntryError
+from data_pipelines.build.convert.formats import FORMATS
+from data_pipelines.build.hashes import bytes_key
+from data_pipelines.build.image_header import ImageHeader, read_header
+from data_pipelines.build.source_writer import SourceWriter
+from data_pipelines.build.sources import Bad, read_below
+from data_pipelines.schema import Box, Record, Region
+
+MAX_PIXELS = 89_478_485  # as the stream's decoder
+_ASPECT_SLACK = 0.02  # relative; rounding to whole pixels of a resized picture stays below
+_EXAMPLES = 5  # keys a reason in the manifest
+
+
+class Outcome(NamedTuple):
+    """What became of the entries of a file."""
+
+    records: dict[str, int]  # by source folder
+    rejected: dict[str, int]  # by reason
+    examples: dict[str, list[str]]  # by reason, where to look
+
+
+def convert(name: str, annotations: Annotations, *, images: Path | None, out: Path) -> Outcome:
+    """Write `out/FORMAT_TASK/*.array_record` with manifests.
+
+    An entry that cannot be used is skipped and counted; the counts are in the manifests too.
+
+    Args:
+      name: one of FORMATS.
+      images: the folder that the pictures' names start from.
+
+    Raises:
+      ValueError: the annotations are not of the format, or not one entry can be used.
+    """
+    form = FORMATS[name]
+    if images is not None and not images.is_dir():
+        raise ValueError(f"--images={images} is no folder")
+    writers = {task: SourceWriter(out / f"{name}_{task}", f"{name}_{task}") for task in form.tasks}
+    rejected: Counter[str] = Counter()
+    examples: dict[str, list[str]] = {}
+    for made in _records(form.read(annotations), images):
+        if isinstance(made, Record):
+            writers[made.task].add(made)
+            continue
+        rejected[made.reason] += made.count
+        shown = examples.setdefault(made.reason, [])
+        if len(shown) < _EXAMPLES:
+            shown.append(made.key[:200].encode("utf-8", "replace").decode())
+    counts = {f"{name}_{task}": writer.records for task, writer in writers.items()}
+    rejects = dict(sorted(rejected.items()))
+    if not any(counts.values()):
+        raise ValueError(f"{name}: not one entry could be used; rejected: {rejects or 'none'}")
+    config = dict(
+        format=name, annotations=[path.name for path in annotations.paths], split=annotations.split
+    )
+    for task, writer in writers.items():
+        # Rejects are those of the whole file: an entry without a picture has no task yet.
+        writer.finish(config=config, task=task, language="en", rejected=rejects, examples=examples)
+    return Outcome(counts, rejects, examples)
+
+
+def _records(entries: Iterator[Entry | Bad], images: Path | None) -> Iterator[Record | Bad]:
+    seen: set[bytes] = set()
+    for entry in entries:
+        if isinstance(entry, Bad):
+            yield entry
+            continue
+        try:
+            record = _record(entry, images)
+            key = bytes_key(record.key.encode())
+            if key in seen:
+                raise EntryError("duplicate_key")
+            seen.add(key)
+        except EntryError as error:
+            yield Bad(error.reason, entry.key)
+        else:
+            yield record
+
+
+def _record(entry: Entry, images: Path | None) -> Record:
+    texts = (entry.key, entry.text, entry.question, *(r.phrase for r in entry.regions))
+    if any(0xD800 <= ord(c) <= 0xDFFF for text in texts if not text.isascii() for c in text):
+        raise EntryError("bad_utf8")  # half a character, which JSON can spell
+    image = entry.image if isinstance(entry.image, bytes) else _find(entry.image, images)
+    header = read_header(image)
+    if header is None:
+        raise EntryError("image_unreadable")
+    if not 0 < header.width * header.height <= MAX_PIXELS:
+        raise EntryError("image_pixels")
+    if header.form in ("16bit", "animated"):
+        raise EntryError(f"image_{header.form}")
+    regions = tuple(_scaled(region, entry.extent, header) for region in entry.regions)
+    meta = entry.meta | {"width": header.width, "height": header.height}
+    return Record(
+        entry.key, entry.task, "en", (image,), entry.text, entry.question, regions, meta=meta
+    )
+
+
+def _find(names: tuple[str, ...], images: Path | None) -> bytes:
+    if images is None:
+        raise ValueError("--images is needed: the annotations name their pictures")
+    reason = "missing_image"
+    for name in names:
+        found = read_below(images, name)
+        if isinstance(found, bytes):
+            return found
+        reason = found if found != "missing_image" else reason
+    raise EntryError(reason)
+
+
+def _scaled(region: Region, extent: tuple[float, float] | None, header: ImageHeader) -> Region:
+    width, height = extent or (float(header.width), float(header.height))
+    if width <= 0 or height <= 0:
+        raise EntryError("bad_size")
+    if extent not in (None, (1.0, 1.0)):
+        ratio = (width / height) / (header.width / header.height)
+        if abs(ratio - 1) > _ASPECT_SLACK:  # another picture, or a cropped one
+            raise EntryError("size_differs")
+    return region._replace(boxes=tuple(_fractions(box, width, height) for box in region.boxes))
+
+
+def _fractions(box: Box, width: float, height: float) -> Box:
+    """Boxes may reach a little over the edge, as annotators' boxes do; they are cut there.
+
+    Raises:
+      EntryError: no box, or less than half of it is in the picture.
+    """
+    if not all(math.isfinite(v) for v in box) or box[0] >= box[2] or box[1] >= box[3]:
+        raise EntryError("bad_box")
+    x0, y0, x1, y1 = (v / side for v, side in zip(box, (width, height, width, height)))
+    cut = tuple(min(max(v, 0.0), 1.0) for v in (x0, y0, x1, y1))
+    if (cut[2] - cut[0]) * (cut[3] - cut[1]) < 0.5 * (x1 - x0) * (y1 - y0):
+        raise EntryError("bad_box")
+    return cut
