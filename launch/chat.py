@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from launch import logs
 from launch.dialogue import Dialogue
 from launch.loading import load_checkpoint
-from launch.turns import SYSTEM
 from qwenvl_jax.inference.prompts import Decoding
+from qwenvl_jax.text.chatml import SYSTEM
 
 HELP = """\
 /image PATH   show a picture with the next message; <img>PATH</img> inside a message does so too

@@ -1,7 +1,4 @@
-"""A dialogue with a checkpoint in ChatML: ids and pictures grow turn by turn.
-
-An answer's ids are kept as they were generated, so that a later turn reads exactly what was said.
-"""
+"""A dialogue with a checkpoint: turns and pictures so far."""
 
 import dataclasses
 import re
@@ -14,15 +11,16 @@ from PIL import Image
 
 from launch.fonts import label_font
 from launch.loading import Checkpoint
-from launch.turns import CLOSING, SYSTEM, marked_spans, opening
 from qwenvl_jax.image.decode import ImageError, decode, decode_whole
 from qwenvl_jax.image.draw import draw_outlines
 from qwenvl_jax.inference.prompts import Decoding, Prompt, continue_prompts
+from qwenvl_jax.text.chatml import SYSTEM, picture_lines, prompt_spans
 from qwenvl_jax.text.markup import Marked, parse_marked
-from qwenvl_jax.text.prompts import IMAGE, Span, encode_spans
+from qwenvl_jax.text.prompts import encode_spans
+from qwenvl_jax.text.specials import SPELLINGS
 
-_PATH = re.compile(r"<img>(.*?)</img>", re.DOTALL)
-_LABEL = re.compile(r"Picture \d+: ?$")
+# A picture with the number and the newline that belong to it, where the user gave them.
+_PATH = re.compile(r"(?:Picture \d+: ?)?<img>(.*?)</img>\n?", re.DOTALL)
 
 
 class Answer(NamedTuple):
@@ -31,8 +29,13 @@ class Answer(NamedTuple):
     fault: str = ""  # what is wrong with the markup
 
 
+class Picture(NamedTuple):
+    file: bytes
+    pixels: np.ndarray  # what the model sees
+
+
 class Dialogue:
-    """Turns so far. A message that is refused leaves them as they were."""
+    """What was said and shown. A message that is refused leaves it as it was."""
 
     def __init__(self, checkpoint: Checkpoint, decoding: Decoding, *, system: str = SYSTEM):
         """Begin with a system turn.
@@ -44,48 +47,27 @@ class Dialogue:
         stop_ids = (names.im_end, names.eos, names.im_start)
         self._checkpoint = checkpoint
         self._decoding = dataclasses.replace(decoding, stop_ids=stop_ids)
-        self._ids = self._encode([*opening("system"), Span(system, False), *CLOSING])
-        self._files: list[bytes] = []
-        self._pixels: list[np.ndarray] = []
-
-    @property
-    def pictures(self) -> int:
-        """How many pictures have been shown."""
-        return len(self._files)
+        self.turns: list[tuple[str, str]] = [("system", system)]
+        self.pictures: list[Picture] = []
 
     def ask(self, message: str) -> Answer:
         """Say something and wait for the answer.
 
         Args:
-          message: `<img>path</img>` shows a picture, which is numbered `Picture n:` where the
-            message does not do so itself.
+          message: `<img>path</img>` shows a picture; it is numbered over the whole dialogue.
 
         Raises:
           ValueError: the message is empty, or a path cannot be read as a picture; names it.
         """
-        spans, files, pixels = self._message(message)
-        ids = self._ids + self._encode([*opening("user"), *spans, *CLOSING, *opening("assistant")])
-        pixels = self._pixels + pixels
-        prompt = Prompt(np.asarray(ids, np.int32), pixels)
-        c = self._checkpoint
-        with jax.set_mesh(c.mesh):
-            (new,) = continue_prompts(c.model, c.params, [prompt], self._decoding, rows=1)
-        self._ids = ids + new + self._encode(CLOSING)
-        self._files, self._pixels = self._files + files, pixels
-        return read_answer(c.tokenizer.decode(new))
+        text, new = self._read(message)
+        turns, pictures = [*self.turns, ("user", text)], [*self.pictures, *new]
+        answer = read_answer(self._continue(turns, pictures))
+        # A picture that the model claims to show is none.
+        said = answer.text.replace(SPELLINGS.img, "").replace(SPELLINGS.img_end, "")
+        self.turns, self.pictures = [*turns, ("assistant", said)], pictures
+        return answer
 
-    def draw(self, answer: Answer) -> Image.Image | None:
-        """The newest picture with the places that the answer names; None where there are none."""
-        outlines = [
-            (entry.phrase, points)
-            for entry in answer.marked
-            for points in (*entry.boxes, *entry.quads)
-        ]
-        if not outlines or not self._files:
-            return None
-        return draw_outlines(decode_whole(self._files[-1]), outlines, label_font())
-
-    def look(self, path: str) -> tuple[bytes, np.ndarray]:
+    def look(self, path: str) -> Picture:
         """A picture file and what the model sees of it.
 
         Raises:
@@ -94,33 +76,43 @@ class Dialogue:
         try:
             file = Path(path.strip()).expanduser().read_bytes()
             decode_whole(file)  # it will be drawn into
-            return file, decode(file, self._checkpoint.model.vit.image_size)
+            return Picture(file, decode(file, self._checkpoint.model.vit.image_size))
         except (OSError, RuntimeError) as error:  # RuntimeError: ~nobody
             raise ValueError(f"picture {path}: {getattr(error, 'strerror', error)}") from error
         except ImageError as error:
             raise ValueError(f"picture {path}: {error}") from error
 
-    def _message(self, message: str) -> tuple[list[Span], list[bytes], list[np.ndarray]]:
+    def draw(self, answer: Answer) -> Image.Image | None:
+        """The newest picture with the places that the answer names; None where there are none."""
+        outlines = [
+            (entry.phrase, points)
+            for entry in answer.marked
+            for points in (*entry.boxes, *entry.quads)
+        ]
+        if not outlines or not self.pictures:
+            return None
+        return draw_outlines(decode_whole(self.pictures[-1].file), outlines, label_font())
+
+    def _read(self, message: str) -> tuple[str, list[Picture]]:
+        """The message as ChatML has it, and its pictures."""
         if not message.strip():
             raise ValueError("the message is empty")
-        spans: list[Span] = []
-        files, pixels, end = [], [], 0
-        for found in _PATH.finditer(message):
-            before = message[end : found.start()]
-            if not _LABEL.search(before):
-                before += f"Picture {self.pictures + len(files) + 1}: "
-            file, seen = self.look(found.group(1))
-            files.append(file)
-            pixels.append(seen)
-            spans += [*marked_spans(before), IMAGE]
-            end = found.end()
-            if not message[end:].startswith("\n"):
-                spans.append(Span("\n", False))
-        return [*spans, *marked_spans(message[end:])], files, pixels
+        new: list[Picture] = []
 
-    def _encode(self, spans: list[Span]) -> list[int]:
-        queries = self._checkpoint.model.adapter.num_queries
-        return encode_spans(spans, self._checkpoint.tokenizer, num_queries=queries)[0].tolist()
+        def number(found: re.Match) -> str:
+            new.append(self.look(found.group(1)))
+            return picture_lines(1, first=len(self.pictures) + len(new) - 1)
+
+        return _PATH.sub(number, message), new
+
+    def _continue(self, turns: list[tuple[str, str]], pictures: list[Picture]) -> str:
+        c = self._checkpoint
+        spans = prompt_spans(turns, num_images=len(pictures))
+        tokens, _ = encode_spans(spans, c.tokenizer, num_queries=c.model.adapter.num_queries)
+        prompt = Prompt(tokens, [picture.pixels for picture in pictures])
+        with jax.set_mesh(c.mesh):
+            (new,) = continue_prompts(c.model, c.params, [prompt], self._decoding, rows=1)
+        return c.tokenizer.decode(new)
 
 
 def read_answer(text: str) -> Answer:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from data_pipelines.schema import Record
-from launch.turns import dialogue_prompt
 from qwenvl_jax.eval import anls, bleu, cider, exact, grounding, kinds, relaxed, vqa, words
-from qwenvl_jax.text import prompts
+from qwenvl_jax.text import chatml, prompts
 from qwenvl_jax.text.markup import Marked, first_box, parse_marked
 from qwenvl_jax.text.prompts import Span
 from qwenvl_jax.text.specials import SPELLINGS
@@ -41,7 +40,7 @@ def question(record: Record) -> list[Span]:
       ValueError: the record's fields do not fit its task, or the task asks nothing (pure text).
     """
     if record.task == "chat":
-        return dialogue_prompt(record.turns[:-1])
+        return chatml.prompt_spans(record.turns[:-1], num_images=len(record.images))
     asked = [span for span in _spans(record) if not span.supervised]
     if not asked:
         raise ValueError(f"record {record.key!r}: task {record.task!r} asks nothing")

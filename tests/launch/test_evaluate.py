@@ -57,8 +57,10 @@ def source(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def short_answers(monkeypatch):
-    """A random model never stops by itself."""
+def quick(monkeypatch):
+    """One device, and short answers: a random model never stops by itself."""
+    first = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda *_: first)
     short = {name: task._replace(new_tokens=5) for name, task in scoring.TASKS.items()}
     monkeypatch.setattr(scoring, "TASKS", short)
 
