@@ -63,7 +63,7 @@ def small_model(*, vocab_size: int, image_pad_id: int) -> ConfigDict:
                 mlp_width=256,
                 position_grid=8,
             ),
-            adapter=dict(num_queries=16, heads=8),
+            adapter=dict(num_queries=16, heads=4),
             decoder=dict(
                 vocab_size=vocab_size,
                 width=128,
