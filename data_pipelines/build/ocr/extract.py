@@ -74,7 +74,8 @@ def records_of(path: Path, *, root: Path, config: ExtractConfig) -> list[Record 
     name = path.relative_to(root).as_posix()
     for page in read_pages(path, config):
         if isinstance(page, Bad):
-            results.append(page)
+            key = name + page.key.removeprefix(path.name)  # with the folder that the file is in
+            results.append(page._replace(key=key))
             continue
         language = None
         reason = judge_text(page.lines, config)
