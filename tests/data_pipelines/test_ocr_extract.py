@@ -128,13 +128,14 @@ def test_a_source(tmp_path):
         TEXT + shown("@", 9, 9),
     )
     (folder / "x.pdf").write_bytes(b"%PDF-1.7 and then nothing")
-    (folder / "y.PDF").write_bytes(b"")
+    (folder / "b" / "y.PDF").write_bytes(b"")
     config = ExtractConfig(str(folder), min_characters=15, max_characters=300, processes=1)
     outcome = extract(config, tmp_path / "out")
     assert outcome.rejected == {
         "latin_extended": 1, "private_use": 1, "too_few_characters": 2, "too_many_lines": 1,
         "unreadable_character": 1, "unreadable_pdf": 2,
     }  # fmt: skip
+    assert outcome.examples["unreadable_pdf"] == ["b/y.PDF", "x.pdf"]
     assert outcome.records == {"pdf_en": 3, "pdf_zh": 1}
     english = read_records(tmp_path / "out" / "pdf_en", limit=9)
     assert [r.key for r in english] == ["pdf/a.pdf/0", "pdf/b/c.pdf/1", "pdf/d.pdf/0"]

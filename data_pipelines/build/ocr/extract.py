@@ -1,17 +1,16 @@
 """From a folder of PDF files to OCR sources, one for each language."""
 
 import io
-import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from data_pipelines.build.ocr.pdf import read_pages
 from data_pipelines.build.ocr.rules import ExtractConfig, check, judge_text, language_of
+from data_pipelines.build.ocr.workers import survive
 from data_pipelines.build.source_writer import SourceWriter
 from data_pipelines.build.sources import Bad
 from data_pipelines.schema import Record
@@ -61,14 +60,12 @@ def extract(config: ExtractConfig, out: str | Path) -> Outcome:
 
 
 def _run(config: ExtractConfig, files: Sequence[Path]) -> Iterator[list[Record | Bad]]:
-    work = partial(records_of, root=Path(config.files), config=config)
+    root = Path(config.files)
+    work = partial(records_of, root=root, config=config)
     processes = config.processes or os.cpu_count() or 1
-    if processes == 1:
-        yield from map(work, files)
-        return
-    # Spawn, not fork: libraries that were loaded here have threads, which a fork loses.
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(work, files)
+    for path, results in zip(files, survive(work, files, processes=processes), strict=True):
+        name = path.relative_to(root).as_posix()
+        yield [Bad("reader_crashed", name)] if results is None else results
 
 
 def records_of(path: Path, *, root: Path, config: ExtractConfig) -> list[Record | Bad]:
@@ -77,7 +74,8 @@ def records_of(path: Path, *, root: Path, config: ExtractConfig) -> list[Record 
     name = path.relative_to(root).as_posix()
     for page in read_pages(path, config):
         if isinstance(page, Bad):
-            results.append(page)
+            key = name + page.key.removeprefix(path.name)  # with the folder that the file is in
+            results.append(page._replace(key=key))
             continue
         language = None
         reason = judge_text(page.lines, config)

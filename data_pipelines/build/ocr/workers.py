@@ -1,0 +1,40 @@
+"""Work on files that may kill whoever reads them."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def survive(
+    work: Callable[[Item], Result], items: Sequence[Item], *, processes: int
+) -> Iterator[Result | None]:
+    """work(item) of every item in order; None of an item on which a worker process dies twice.
+
+    With one process all is done in this one, which then dies instead.
+    """
+    if processes == 1:
+        yield from map(work, items)
+        return
+    done, alone = 0, False
+    while done < len(items):
+        # One death ends all that a pool was at: the item that is due is then tried alone.
+        waiting = items[done : done + 1] if alone else items[done:]
+        # Spawn, not fork: libraries that were loaded here have threads, which a fork loses.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1 if alone else processes, context) as pool:
+            try:
+                for result in pool.map(work, waiting):
+                    yield result
+                    done += 1
+            except BrokenProcessPool:
+                if alone:
+                    yield None
+                    done += 1
+                alone = not alone
+            else:
+                alone = False
