@@ -1,10 +1,9 @@
 """The record on disk: what `build` writes into ArrayRecord shards and `stream` reads.
 
 One record is one training sample, serialised with msgpack (no code can hide in it). Text is plain:
-no
-markup, no special tokens, no prompt; boxes are fractions of the picture. Prompts and quantisation
-belong to
-the stream, so that a change of wording never rewrites a data set.
+no markup, no special tokens, no prompt; boxes are fractions of the picture. Prompts and
+quantisation belong to the stream, so that a change of wording never rewrites a data set. Only
+dialogues keep the markup they were written in, as their words refer to it.
 """
 
 from typing import Any, Literal, NamedTuple, get_args
@@ -34,7 +33,7 @@ class Region(NamedTuple):
 
 class Turn(NamedTuple):
     role: Literal["system", "user", "assistant"]
-    text: str  # `<img>n</img>` stands for Record.images[n]
+    text: str  # `<img>n</img>` stands for Record.images[n]; may hold <ref>, <box>, <quad>
 
 
 class Record(NamedTuple):

@@ -150,8 +150,8 @@ def _corpus(config: SceneConfig, drawn) -> Iterator[list[str]]:
     for index in range(min(config.text_scenes, 5_000)):
         for language in LANGUAGES:
             yield text_chunks(config, drawn, split="train", language=language, index=index)[2]
-    for index in range(min(config.task_scenes, 1_000)):
+    for index in range(min(config.task_scenes, 300)):
         for task in TASKS:
             records = task_records(config, drawn, task=task, split="train", index=index)
             for record in records.values():
-                yield from texts(record)
+                yield texts(record)

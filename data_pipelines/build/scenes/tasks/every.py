@@ -1,7 +1,7 @@
 """Sample i of a task: one picture (or two, or none), asked about in two languages."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from PIL import Image
@@ -47,7 +47,7 @@ def task_records(
     }
 
 
-def texts(record: schema.Record) -> Iterator[list[str]]:
+def texts(record: schema.Record) -> list[str]:
     """The chunks of plain text that a record is trained as, for a tokenizer to learn from."""
     if record.task == "chat":
         spans = chatml.chat_spans(record.turns, num_images=len(record.images))
@@ -59,7 +59,7 @@ def texts(record: schema.Record) -> Iterator[list[str]]:
             question=record.question,
             regions=record.regions,
         )
-    yield [span.text for span in spans if not span.special]
+    return [span.text for span in spans if not span.special]
 
 
 def _asked(config, drawn, task, split, name, language) -> dict[str, Any]:
