@@ -12,11 +12,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_pipelines.build.ocr.fonts import cjk_font
 from data_pipelines.schema import Record
 from data_pipelines.stream.config import StreamConfig
 from data_pipelines.stream.source import read_records
 from data_pipelines.stream.stream import eval_batches
-from launch.fonts import label_font
 from launch.loading import Checkpoint, load_checkpoint
 from launch.stage import parse
 from qwenvl_jax.batch import Batch
@@ -125,7 +125,7 @@ def _sheet(captions: dict[str, Captions]):
         )
         for i in range(min(SHOWN, len(captions["en"].texts)))
     ]
-    return draw_sheet(entries, label_font())
+    return draw_sheet(entries, cjk_font())
 
 
 def table(results: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from launch.fonts import label_font
+from data_pipelines.build.ocr.fonts import cjk_font
 from launch.loading import Checkpoint
 from qwenvl_jax.image.decode import ImageError, decode, decode_whole
 from qwenvl_jax.image.draw import draw_outlines
@@ -91,7 +91,7 @@ class Dialogue:
         ]
         if not outlines or not self.pictures:
             return None
-        return draw_outlines(decode_whole(self.pictures[-1].file), outlines, label_font())
+        return draw_outlines(decode_whole(self.pictures[-1].file), outlines, cjk_font())
 
     def _read(self, message: str) -> tuple[str, list[Picture]]:
         """The message as ChatML has it, and its pictures."""

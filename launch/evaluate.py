@@ -20,10 +20,10 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data_pipelines.build.ocr.fonts import cjk_font
 from data_pipelines.schema import Record
 from data_pipelines.stream.source import ShardedSource, read_records
 from launch import logs, perplexity
-from launch.fonts import label_font
 from launch.loading import Checkpoint, load_checkpoint
 from launch.scoring import Scored, score_records
 from launch.tasks import places, reference
@@ -100,13 +100,13 @@ def _show(group: Scored, out: Path, source: str) -> None:
         if record.images
     ]
     if entries:
-        draw_sheet(entries, label_font()).save(out / f"{name}.png")
+        draw_sheet(entries, cjk_font()).save(out / f"{name}.png")
 
 
 def _picture(record: Record, text: str) -> np.ndarray:
     """The last picture, as in `chat`, with the places of the answer."""
     picture = Image.fromarray(decode(record.images[-1], SIDE))
-    return np.asarray(draw_outlines(picture, places(text), label_font()))
+    return np.asarray(draw_outlines(picture, places(text), cjk_font()))
 
 
 def _asked(record: Record) -> str:
