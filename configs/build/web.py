@@ -28,5 +28,8 @@ def get_config() -> ConfigDict:
             ),
             duplicates=dict(near_bits=12, text_copies=10),
             evaluation="",  # a folder of pictures that no record may show
+            # For sources without scores in their metadata: below the input, written beforehand by
+            # `launch/clip_score.py --config=configs/build/web.py`.
+            clip_scores="",
         )
     )

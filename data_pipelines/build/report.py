@@ -128,7 +128,7 @@ def _sheet(accounts: Mapping[str, dict[str, Any]]) -> bytes:
             shown = ascii(text or key)[1:31]
             draw.text((corner[0], corner[1] + 97), shown, fill="black")
     out = io.BytesIO()
-    sheet.save(out, "PNG")
+    sheet.save(out, "PNG", compress_level=1)
     return out.getvalue()
 
 

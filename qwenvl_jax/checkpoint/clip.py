@@ -115,13 +115,16 @@ def load_clip(folder: str | Path, *, dtype: str = "float32") -> tuple[ClipConfig
       ValueError: a file, a setting or a tensor is missing, unknown or of another shape.
     """
     folder = Path(folder)
-    config, layout = clip_config.read_config(folder, dtype=dtype)
-    rows = OPENCLIP if layout == clip_config.OPENCLIP else HUGGINGFACE
     weights = open_weights(folder)
+    # Many folders hold both config files: the tensors say whose layout it is.
+    openclip = any(name.startswith("visual.") for name in weights.names)
+    rows = OPENCLIP if openclip else HUGGINGFACE
+    name = clip_config.OPENCLIP if openclip else clip_config.HUGGINGFACE
+    config = clip_config.read_config(folder / name, dtype=dtype)
     shapes = trees.flatten(parameter_shapes(config))
     assert {row.ours for row in rows} == set(shapes), "every parameter has one row"
     _check(weights, rows, shapes)
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     flat = {
         row.ours: place(Reader(weights, row, shapes[row.ours].shape, np.float32), device)
         for row in rows

@@ -30,17 +30,15 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
 _IDLE = {"patch_dropout", "pad_id", "eos_id", "init_logit_scale"}
 
 
-def read_config(folder: Path, *, dtype: str) -> tuple[ClipConfig, str]:
-    """The config and which of the two layouts the folder has.
+def read_config(path: Path, *, dtype: str) -> ClipConfig:
+    """The sizes by one of the two files, told apart by its name.
 
     Raises:
-      ValueError: neither file is there, or one has a key that is missing, unknown or unsupported.
+      ValueError: there is no such file, or a key is missing, unknown or unsupported.
     """
-    for name, read in ((OPENCLIP, _openclip), (HUGGINGFACE, _huggingface)):
-        path = folder / name
-        if path.is_file():
-            return read(_Table(path), dtype), name
-    raise ValueError(f"CLIP weights {folder}: holds neither {OPENCLIP} nor {HUGGINGFACE}")
+    if not path.is_file():
+        raise ValueError(f"CLIP weights: {path} is missing")
+    return (_openclip if path.name == OPENCLIP else _huggingface)(_Table(path), dtype)
 
 
 class _Table:

@@ -70,7 +70,10 @@ def test_damaged_folders_are_named(folder):
     with pytest.raises(ValueError, match=f"{CONFIG}: no JSON"):
         load_clip(folder)
     (folder / CONFIG).unlink()
-    with pytest.raises(ValueError, match="holds neither"):
+    with pytest.raises(ValueError, match=f"{CONFIG} is missing"):
+        load_clip(folder)
+    (folder / WEIGHTS).write_bytes(b"rubbish")
+    with pytest.raises(ValueError, match=f"{WEIGHTS}: no whole safetensors file"):
         load_clip(folder)
     with pytest.raises(ValueError, match="523 entries, the model has 600"):
         load_clip_tokenizer(folder, vocab_size=600)

@@ -109,6 +109,7 @@ def test_huggingface(tmp_path, activation):
     (tmp_path / "preprocessor_config.json").write_text(
         json.dumps(dict(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.25], resample=3))
     )
+    shutil.copy(REFERENCE / "open_clip_config.json", tmp_path)  # many folders hold both
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     ids = rng.integers(0, 598, (5, 20)).astype(np.int32)
