@@ -10,11 +10,17 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 
-def parse_arg(arg: str) -> tuple[str, dict[str, str]]:
-    """`demo,data=runs/demo/data` -> ("demo", {"data": "runs/demo/data"})."""
+def parse_arg(arg: str, *, variants: tuple[str, ...] = ("demo",)) -> tuple[str, dict[str, str]]:
+    """`demo,data=runs/demo/data` -> ("demo", {"data": "runs/demo/data"}).
+
+    Raises:
+      ValueError: a variant that the page does not have; names those it has.
+    """
     variant, *options = arg.split(",")
-    if variant not in ("", "demo"):
-        raise ValueError(f"config variant {variant!r} is not known; there is: demo")
+    if variant not in ("", *variants):
+        raise ValueError(
+            f"config variant {variant!r} is not known; there is: {', '.join(variants)}"
+        )
     pairs = dict(option.split("=", 1) for option in options)
     if variant == "demo" and "data" not in pairs:
         pairs["data"] = "runs/demo/data"
@@ -83,18 +89,17 @@ def small_model(*, vocab_size: int, image_pad_id: int) -> ConfigDict:
     )
 
 
-def use_scenes(config: ConfigDict, folder: str, kind: str) -> None:
-    """Point a stage at the embedded scenes (`kind`: `scenes` or `text`) and at the small model."""
+def use_scenes(config: ConfigDict, folder: str, weights: dict[str, float]) -> None:
+    """Point a stage at sources of the embedded scenes (`scenes_en`, `vqa_zh`: what
+    `python -m data_pipelines.build scenes` writes) and at the small model.
+    """
     about = json.loads((Path(folder) / "tokenizer.json").read_text())
     config.model = small_model(vocab_size=about["padded_vocab_size"], image_pad_id=about["imgpad"])
     for part, split in ((config.data, "train"), (config.heldout, "validation")):
-        weights = dict(en=0.773, zh=0.227)
         part.sources = ConfigDict(
             {
-                f"{kind}_{language}": dict(
-                    path=f"{folder}/{split}/{kind}_{language}", language=language, weight=weight
-                )
-                for language, weight in weights.items()
+                name: dict(path=f"{folder}/{split}/{name}", language=name[-2:], weight=weight)
+                for name, weight in weights.items()
             }
         )
     config.data.update(
@@ -103,6 +108,7 @@ def use_scenes(config: ConfigDict, folder: str, kind: str) -> None:
             image_size=64,
             num_queries=16,
             seq_len=256,
+            global_rows=8,
             virtual_shards=8,
             num_workers=1,
         )

@@ -2,6 +2,10 @@
 
 The paper gives counts per task. Where a task has both languages, their shares are this project's:
 captions follow stage 1's 77.3 % English and 22.7 % Chinese; OCR, text and dialogues are halved.
+
+SCENES2 and SCENES3 are for the demo variants: relative weights of the embedded scenes' tasks, in
+both languages alike. Its scores are compared task by task and language by language, so a task gets
+what it needs to be learnt, not what the paper's crawl happened to hold.
 """
 
 from ml_collections import ConfigDict
@@ -20,6 +24,18 @@ STAGE2 = {
 # 350,000 dialogues, those without a picture among them.
 STAGE3 = {"chat": {"en": 0.175, "zh": 0.175}}
 
+SCENES2 = {
+    "scenes": 2.0,
+    "vqa": 3.0,
+    "grounding": 2.0,
+    "referring": 3.0,
+    "grounded_caption": 1.0,
+    "ocr": 3.0,
+    "text": 1.0,
+}
+# Some of stage 2 stays in the mix: so small a model would unlearn it in a few hundred steps.
+SCENES3 = {task: weight / 4 for task, weight in SCENES2.items()} | {"chat": 6.0}
+
 
 def sources(mixture: dict[str, dict[str, float]], folder: str) -> ConfigDict:
     """`config.data.sources` of a mixture: source TASK_LANGUAGE lies in FOLDER/TASK_LANGUAGE, and
@@ -34,3 +50,12 @@ def sources(mixture: dict[str, dict[str, float]], folder: str) -> ConfigDict:
             for language, count in languages.items()
         }
     )
+
+
+def scenes(mixture: dict[str, float]) -> dict[str, float]:
+    """Weights of the embedded scenes' sources: TASK_en and TASK_zh share a task's."""
+    return {
+        f"{task}_{language}": weight / 2
+        for task, weight in mixture.items()
+        for language in ("en", "zh")
+    }

@@ -7,7 +7,7 @@ released-size variant: start stage 1 from Qwen-7B instead.
 
 from ml_collections import ConfigDict
 
-from configs import common, stage1
+from configs import common, mixtures, stage1
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -15,11 +15,10 @@ def get_config(arg: str = "") -> ConfigDict:
     if variant != "demo":
         raise ValueError("configs/stage0.py has one variant, `demo,data=FOLDER`")
     config = stage1.get_config(arg)
-    common.use_scenes(config, options["data"], "text")
+    # Chinese must be learned from text; stage 1 has little of it.
+    common.use_scenes(config, options["data"], mixtures.scenes({"text": 1.0}))
     config.data.image_slots = 0
     config.data.global_rows = config.data.virtual_shards = 4  # many small steps
-    for source in config.data.sources.values():
-        source.weight = 0.5  # Chinese must be learned from text; stage 1 has little of it
     config.optim.trainable = r"decoder/.*"
     config.optim.update(dict(peak_lr=3e-3, warmup_steps=50, steps=900))
     return config

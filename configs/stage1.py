@@ -68,10 +68,9 @@ def get_config(arg: str = "") -> ConfigDict:
         )
     )
     if variant == "demo":
-        common.use_scenes(config, options["data"], "scenes")
+        common.use_scenes(config, options["data"], dict(scenes_en=0.773, scenes_zh=0.227))
         config.init.take = "decoder/.*"  # stage 0 trained nothing else
         config.data.image_slots = 9
-        config.data.global_rows = 8
         config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=1200, accumulation=1))
         config.optim.vit_layer_decay = 1.0  # nothing pretrained to protect
         config.checkpoint.every = config.eval_every = 300

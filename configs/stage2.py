@@ -14,20 +14,20 @@ That a batch is counted in samples follows from the paper's own numbers: 19,000 
 the 76.8 M samples of its table, once.
 
 Variants: `configs/stage2.py:frozen_llm` freezes the decoder, as some summaries of the paper have
-it; the paper unfreezes it here.
+it; the paper unfreezes it here. `configs/stage2.py:demo,data=FOLDER` is the same stage on the
+embedded scenes.
 """
 
 from ml_collections import ConfigDict
 
 from configs import common, mixtures
 
-TRAINABLE = {"": r".*", "frozen_llm": r"(vit|adapter)/.*"}
+TRAINABLE = {"": r".*", "frozen_llm": r"(vit|adapter)/.*", "demo": r".*"}
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    if arg not in TRAINABLE:
-        raise ValueError(f"config variant {arg!r} is not known; there is: frozen_llm")
-    return ConfigDict(
+    variant, options = common.parse_arg(arg, variants=("frozen_llm", "demo"))
+    config = ConfigDict(
         dict(
             seed=0,
             model=common.released_model(image_size=448),
@@ -49,7 +49,7 @@ def get_config(arg: str = "") -> ConfigDict:
                 batches=4,
             ),
             optim=dict(
-                trainable=TRAINABLE[arg],
+                trainable=TRAINABLE[variant],
                 b1=0.9,
                 b2=0.98,
                 eps=1e-6,
@@ -69,3 +69,11 @@ def get_config(arg: str = "") -> ConfigDict:
             eval_every=500,
         )
     )
+    if variant == "demo":
+        common.use_scenes(config, options["data"], mixtures.scenes(mixtures.SCENES2))
+        config.data.image_slots = 6
+        config.optim.update(dict(peak_lr=1e-3, warmup_steps=100, steps=2400, accumulation=1))
+        config.optim.vit_layer_decay = 1.0  # nothing pretrained to protect
+        config.mesh.update(dict(data=-1, fsdp=1, tensor=1))
+        config.checkpoint.every = config.eval_every = 300
+    return config

@@ -13,6 +13,8 @@ The paper's table (arXiv 2308.12966 v3, table 8):
 The table's layer-wise decay of 0 for the ViT says that it is frozen: here no parameter of it is
 trained. Four rows a microbatch are for 8 devices at most; with more, lower
 `config.optim.accumulation`, which changes memory alone.
+
+Variants: `configs/stage3.py:demo,data=FOLDER` is the same stage on the embedded scenes.
 """
 
 from ml_collections import ConfigDict
@@ -21,9 +23,8 @@ from configs import common, mixtures
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    if arg:
-        raise ValueError(f"config variant {arg!r} is not known; configs/stage3.py has none")
-    return ConfigDict(
+    variant, options = common.parse_arg(arg)
+    config = ConfigDict(
         dict(
             seed=0,
             model=common.released_model(image_size=448),
@@ -65,3 +66,10 @@ def get_config(arg: str = "") -> ConfigDict:
             eval_every=500,
         )
     )
+    if variant == "demo":
+        common.use_scenes(config, options["data"], mixtures.scenes(mixtures.SCENES3))
+        config.data.image_slots = 6
+        config.optim.update(dict(peak_lr=3e-4, warmup_steps=50, steps=500, accumulation=1))
+        config.mesh.update(dict(data=-1, fsdp=1, tensor=1))
+        config.checkpoint.every = config.eval_every = 250
+    return config

@@ -68,7 +68,16 @@ def _data(config: dict, record: dict) -> str:
 
 
 def _scores(workdir: Path) -> str:
-    scores = workdir / "evaluation.json"
-    if not scores.is_file():
-        return "None were found beside the checkpoint."
-    return _block(json.loads(scores.read_text("utf-8")))
+    """What the demo's test and `evaluate` left in the work directory, newest last."""
+    parts = []
+    summary, scores = workdir / "evaluation.json", workdir / "scores.jsonl"
+    if summary.is_file():
+        parts.append(_block(json.loads(summary.read_text("utf-8"))))
+    if scores.is_file():
+        lines = ["| step | data | task | language | metric | score | blind |", "|" + "---|" * 7]
+        for s in map(json.loads, scores.read_text("utf-8").splitlines()):
+            blind = "-" if s["blind"] is None else f"{s['blind']:.3f}"
+            cells = [s["step"], Path(s["data"]).name, s["task"], s["language"], s["metric"]]
+            lines.append(f"| {' | '.join(map(str, cells))} | {s['value']:.3f} | {blind} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) or "None were found beside the checkpoint."

@@ -49,7 +49,7 @@ def _compare_model(stored: Stored, folder: Path) -> Iterator[Check]:
     after = _behaviour(config, exported.exported_parameters(config, folder))
     error = np.max(np.abs(before[0] - after[0])) / np.max(np.abs(before[0]))
     finite = bool(np.isfinite(before[0]).all())
-    yield Check("logits, largest relative difference", f"{error:.1e}", finite and error == 0)
+    yield Check("logits, largest relative difference", f"{error:.1e}", bool(finite and error == 0))
     equal = np.array_equal(before[1], after[1])
     yield Check("greedy tokens", " ".join(map(str, after[1].ravel())), equal)
 

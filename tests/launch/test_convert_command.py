@@ -32,6 +32,10 @@ def exported(tmp_path_factory):
     work, out = folder / "work", folder / "out"
     assert convert.main(["import", f"--qwen_vl={source}", f"--out={work}"]) == 0
     (work / "evaluation.json").write_text('{"cider": 0.5}')
+    asked = {"data": "data/gqa_test", "task": "vqa", "language": "en", "step": 7}
+    (work / "scores.jsonl").write_text(
+        json.dumps(asked | {"metric": "exact_match", "value": 0.25, "blind": None}) + "\n"
+    )
     (work / "metrics.jsonl").write_text('{"step": 7, "loss": 1.25, "samples_read": 9}\n{"st')
     arguments = ["export", f"--checkpoint={work}", f"--out={out}", "--shard_gb=0.001"]
     assert convert.main(arguments) == 0
@@ -57,6 +61,7 @@ def test_an_export_is_a_whole_directory(exported):
     assert json.loads((out / "generation_config.json").read_text())["eos_token_id"] == 151_643
     assert (out / "qwen.tiktoken").stat().st_size == 2_561_218
     card = (out / "README.md").read_text()
+    assert "| 7 | gqa_test | vqa | en | exact_match | 0.250 | - |" in card
     assert '"cider": 0.5' in card and "loss: 1.25" in card and '"peak_lr": 0.0002' in card
     manifest.verify(out)
 

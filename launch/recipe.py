@@ -1,0 +1,177 @@
+"""The whole recipe on two CPU cores: `python launch/recipe.py --workdir=runs/recipe`.
+
+data     draw bilingual scenes for every task, write ArrayRecord shards, train a small vocabulary
+stage 0  the decoder learns to write captions from text alone; the rest is frozen
+stage 1  captions: the ViT and the adapter learn to show pictures to the frozen decoder
+stage 2  seven tasks: everything learns
+stage 3  dialogues: the ViT is frozen
+export   stage 3 in the released PyTorch layout, compared back
+
+After every stage its model answers the held-out records of all tasks it has been taught. What is
+done is not done again, so a recipe that was stopped goes on where it was.
+"""
+
+import contextlib
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags, logging
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from configs import stage0, stage1, stage2, stage3
+from data_pipelines.build.scenes import SceneConfig, build_scenes
+from launch import logs, recipe_report, stage, weights
+from launch.evaluate import evaluate
+from launch.loading import load_checkpoint
+from qwenvl_jax.checkpoint.exported import Check
+
+LANGUAGES = ("en", "zh")
+SEVEN = ("scenes", "vqa", "grounding", "referring", "grounded_caption", "ocr", "text")
+# Stage -> (config page, sources that its model is asked about).
+STAGES = {
+    "stage0": (stage0, ("text",)),
+    "stage1": (stage1, ("scenes", "text")),
+    "stage2": (stage2, SEVEN),
+    "stage3": (stage3, (*SEVEN, "chat")),
+}
+ROWS = 50  # questions to a batch
+
+
+@dataclasses.dataclass(frozen=True)
+class RecipeConfig:
+    """How much of everything; the defaults are those of `make recipe`."""
+
+    scenes: SceneConfig = SceneConfig(task_scenes=12_000)
+    records: int = 200  # held-out records of every task, in each language
+    steps: float = 1.0  # share of each stage's steps
+
+
+def run(workdir: Path, config: RecipeConfig) -> dict[str, Any]:
+    """Run every part that is not yet done; returns what is written to `results.json`.
+
+    Raises:
+      ValueError: the work directory is of a recipe of other sizes, or the export is not the
+      checkpoint.
+    """
+    _claim(workdir, config)
+    seconds = _Seconds(workdir / "seconds.json")
+    data = workdir / "data"
+    with seconds.part("data"):
+        if not (data / "tokenizer.model").exists():
+            build_scenes(config.scenes, data)
+    scores: dict[str, list[dict[str, Any]]] = {}
+    start = ""
+    for name, (page, sources) in STAGES.items():
+        with seconds.part(name):
+            _train(page, workdir / name, data=data, start=start, share=config.steps)
+        with seconds.part(f"scores of {name}"):
+            scores[name] = _score(workdir / name, data / "test", sources, limit=config.records)
+        start = str(workdir / name)
+    with seconds.part("export"):
+        checks = _export(Path(start), workdir / "export")
+    results = {
+        "scores": scores,
+        "seconds": seconds.values,
+        "export": [check._asdict() for check in checks],
+    }
+    (workdir / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False))
+    return results
+
+
+def _claim(workdir: Path, config: RecipeConfig) -> None:
+    workdir.mkdir(parents=True, exist_ok=True)
+    path, mine = workdir / "recipe.json", dataclasses.asdict(config)
+    mine["scenes"] = config.scenes._asdict()
+    theirs = json.loads(path.read_text()) if path.exists() else mine
+    if theirs != mine:
+        raise ValueError(f"{workdir} is of a recipe with {theirs}, not {mine}")
+    path.write_text(json.dumps(mine))
+
+
+def _train(page, workdir: Path, *, data: Path, start: str, share: float) -> None:
+    config = page.get_config(f"demo,data={data}")
+    config.init.checkpoint = start
+    optim = config.optim
+    optim.steps = max(round(optim.steps * share), 2)
+    optim.warmup_steps = min(optim.warmup_steps, optim.steps // 2)
+    stage.train(config, workdir)
+
+
+def _score(
+    workdir: Path, data: Path, sources: tuple[str, ...], *, limit: int
+) -> list[dict[str, Any]]:
+    """Scores of a stage's newest checkpoint; those it already has are read, not made again."""
+    checkpoint = load_checkpoint(workdir)
+    scores = []
+    folders = [data / f"{source}_{language}" for source in sources for language in LANGUAGES]
+    for count, folder in enumerate(folders, start=1):
+        same = {"checkpoint": checkpoint.sha256, "data": str(folder), "limit": limit}
+        known = _known(workdir / "scores.jsonl", same)
+        scores += known or evaluate(workdir, folder, limit=limit, rows=ROWS, checkpoint=checkpoint)
+        logging.info("%s: %d of %d sources scored", workdir.name, count, len(folders))
+    return scores
+
+
+def _known(path: Path, same: dict[str, Any]) -> list[dict[str, Any]]:
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    scores = [json.loads(line) for line in lines]
+    return [score for score in scores if same.items() <= score.items()]
+
+
+def _export(workdir: Path, out: Path) -> list[Check]:
+    """Raises ValueError where the export is not the checkpoint."""
+    if not (out / "MANIFEST.json").exists():
+        weights.export_weights(workdir, out, dtype="float32", shard_bytes=10**9)
+    checks = list(weights.verify(workdir, out))
+    wrong = [check.what for check in checks if not check.ok]
+    if wrong:
+        raise ValueError(f"{out} is not the same as {workdir}: {', '.join(wrong)}")
+    return checks
+
+
+class _Seconds:
+    """Wall time of each part, over all the times that the recipe was started."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self.values: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.values[name] = round(self.values.get(name, 0.0) + spent, 1)
+            self._path.write_text(json.dumps(self.values))
+
+
+def main(_) -> None:
+    logs.start()
+    values = flags.FLAGS
+    workdir = Path(values.workdir)
+    config = RecipeConfig(
+        RecipeConfig.scenes._replace(task_scenes=values.task_scenes), values.records, values.steps
+    )
+    try:
+        results = run(workdir, config)
+    except ValueError as error:
+        sys.exit(f"recipe: {error}")
+    page = recipe_report.write(workdir, results)
+    print(recipe_report.text(results))
+    print(f"{sum(results['seconds'].values()):.0f} s in all; look at {page}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", "runs/recipe", "Where everything goes.")
+    flags.DEFINE_integer("task_scenes", RecipeConfig.scenes.task_scenes, "Train samples a task.")
+    flags.DEFINE_integer("records", RecipeConfig.records, "Held-out records a task.")
+    flags.DEFINE_float("steps", RecipeConfig.steps, "Share of each stage's steps.")
+    app.run(main)
