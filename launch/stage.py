@@ -20,6 +20,17 @@ from qwenvl_jax.train.state import TrainState
 
 
 def parse(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
+    """`read`, and the vocabulary is there as well.
+
+    Raises:
+      ValueError: as `read`, or a vocabulary that is missing or damaged.
+    """
+    training, stream, held = read(config)
+    load_tokenizer(stream.tokenizer or None)  # told before a compile
+    return training, stream, held
+
+
+def read(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
     """A config page -> (trainer, training stream, held-out stream), all checked against each other.
 
     Raises:
@@ -47,7 +58,6 @@ def parse(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
         image_size=stream.image_size,
         num_queries=stream.num_queries,
     )
-    load_tokenizer(stream.tokenizer or None)  # a missing or damaged file is told before a compile
     return training, stream, held
 
 

@@ -10,7 +10,13 @@ loss chunk say where they live.
 import jax
 from jax.sharding import PartitionSpec
 
-ACTIVATION_AXES = {"batch": ("data", "fsdp"), "heads": "tensor", "mlp": "tensor", None: None}
+ACTIVATION_AXES = {
+    "batch": ("data", "fsdp"),
+    "heads": "tensor",
+    "mlp": "tensor",
+    "vocab": "tensor",
+    None: None,
+}
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:

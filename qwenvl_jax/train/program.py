@@ -45,8 +45,7 @@ def prepare(
     _check_rows(batch_shapes.tokens.shape[0], config, mesh)
     _check_heads(config, mesh)
     tx = optim.make_optimizer(config.optim, config.model.vit.layers)
-    shapes = jax.eval_shape(lambda s: state_lib.initialize(config.model, config.optim, tx, s), 0)
-    shardings = state_lib.shardings(mesh, tx, *shapes)
+    shapes, shardings = layout(config, mesh)
     sizes = {"num_sources": num_sources, "chunk": config.loss_chunk}
     batch_sharding = jax.tree.map(lambda _: rules.batch_sharding(mesh), batch_shapes)
     step = jax.jit(
@@ -63,6 +62,17 @@ def prepare(
     with jax.set_mesh(mesh):
         compiled = step.lower(*shapes, batch_shapes).compile()
     return Prepared(mesh, tx, shapes, shardings, compiled, evaluate)
+
+
+def layout(config: TrainConfig, mesh: Mesh) -> tuple[tuple, tuple]:
+    """Shapes and shardings of (state, frozen parameters) on a mesh.
+
+    Raises:
+      ValueError: a parameter's dim does not divide by its mesh axis.
+    """
+    tx = optim.make_optimizer(config.optim, config.model.vit.layers)
+    shapes = jax.eval_shape(lambda s: state_lib.initialize(config.model, config.optim, tx, s), 0)
+    return shapes, state_lib.shardings(mesh, tx, *shapes)
 
 
 def _check_rows(rows: int, config: TrainConfig, mesh: Mesh) -> None:

@@ -1,0 +1,136 @@
+"""What a stage needs on TPUs, without a TPU.
+
+    python launch/compile.py --config=configs/stage1.py --topology=v5e:16x16 --config.mesh.fsdp=128
+
+compiles the very step that `launch/run.py` runs and prints memory a chip by kind, matmul FLOPs,
+collectives, a roofline of the step and the price of the stage; `--out=DIR` gets the same as
+`plan.json`, `plan.txt` and `plan.png`. The exit status is 0 where it fits within 90 % of the chip's
+memory, 1 where it does not, 2 for a mistake in the config. Needs libtpu (`pip install '.[tpu]'`),
+no TPU, no data and no vocabulary.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from launch.plan.chips import Topology, get_topology
+
+
+def plan(config: ConfigDict, topology: Topology, *, sample_tokens: int, labelled_tokens: int):
+    """Compile a stage's step for a topology; see `launch.plan.report.Plan`.
+
+    Args:
+      sample_tokens, labelled_tokens: of a mean sample, for the ideal count.
+
+    Raises:
+      ValueError: the config's sizes do not fit each other or the mesh; names the keys.
+      MemoryError: the compiler gave up; says what needs the memory.
+    """
+    import jax
+
+    from launch import stage
+    from launch.plan import cost, hlo, memory, report
+    from launch.plan.analytic import hardware_flops
+    from qwenvl_jax.parallel import mesh as mesh_lib
+    from qwenvl_jax.parallel import rules
+    from qwenvl_jax.train import flops, program
+
+    training, stream, _ = stage.read(config)
+    shapes = stream.batch_shapes()
+    mesh = mesh_lib.make_mesh(training.mesh, topology.devices)
+    state_shapes, shardings = program.layout(training, mesh)
+    known = memory.known_bytes(state_shapes, shardings, shapes, rules.batch_sharding(mesh))
+    try:
+        prepared = program.prepare(
+            training, shapes, num_sources=len(stream.sources), devices=topology.devices
+        )
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        table = "\n".join(f"  {kind:<18} {n / 2**30:7.2f} GiB" for kind, n in known.items())
+        raise MemoryError(f"{str(error).splitlines()[0]}\na chip holds:\n{table}") from None
+    compiled = hlo.parse(prepared.train_step.as_text())
+    towers = {path.split("/")[0] for path in training_paths(prepared)}
+    rows, slots = stream.global_rows, stream.image_slots
+    samples = rows * stream.seq_len / sample_tokens
+    sizes = dict(mesh.shape)
+    return report.make_plan(
+        topology,
+        mesh=sizes,
+        remat=training.model.remat,
+        accumulation=training.optim.accumulation,
+        memory=memory.by_kind(prepared, known, compiled),
+        hardware=cost.matmul_flops(compiled),
+        analytic=hardware_flops(
+            training.model, towers, rows=rows, length=stream.seq_len, slots=slots
+        ),
+        ideal=flops.ideal_step_flops(
+            training.model,
+            towers,
+            images=rows * slots,
+            tokens=rows * stream.seq_len,
+            labelled=samples * labelled_tokens,
+            context=sample_tokens / 2,
+        ),
+        traffic=cost.memory_bytes(compiled),
+        found=cost.collectives(compiled, sizes),
+        images=rows * slots,
+        steps=training.optim.steps,
+    )
+
+
+def training_paths(prepared) -> list[str]:
+    """Paths of the trainable parameters."""
+    from qwenvl_jax import trees
+
+    return list(trees.flatten(prepared.shapes[0].params))
+
+
+def main(_) -> None:
+    values = flags.FLAGS
+    os.environ["JAX_PLATFORMS"] = "cpu"  # the topology's devices are there to compile for only
+    from launch import logs
+    from launch.plan import report
+
+    logs.start()
+    try:
+        topology = get_topology(values.topology, slices=values.slices)
+        logging.info("compiling for %d chips; this takes minutes", len(topology.devices))
+        made = plan(
+            values.config,
+            topology,
+            sample_tokens=values.sample_tokens,
+            labelled_tokens=values.labelled_tokens,
+        )
+    except ValueError as error:
+        print(f"compile: {error}", file=sys.stderr)
+        sys.exit(2)
+    except MemoryError as error:
+        print(f"compile: {error}", file=sys.stderr)
+        sys.exit(1)
+    print(report.text(made))
+    if values.out:
+        out = Path(values.out)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "plan.json").write_text(json.dumps(dataclasses.asdict(made), indent=1))
+        (out / "plan.txt").write_text(report.text(made) + "\n")
+        report.draw(made, out / "plan.png")
+    sys.exit(0 if made.fits else 1)
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", help_string="A file of configs/, `:variant` after.")
+    flags.DEFINE_string("topology", None, "CHIP:SHAPE, for example v5e:16x16.", required=True)
+    flags.DEFINE_integer("slices", 1, "So many of them, joined by the data-centre network.")
+    flags.DEFINE_string("out", "", "Folder for plan.json, plan.txt and plan.png.")
+    flags.DEFINE_integer("sample_tokens", 298, "Positions of a mean sample (stage 1: 298).")
+    flags.DEFINE_integer("labelled_tokens", 32, "Of these, those with a loss.")
+    flags.mark_flag_as_required("config")
+    app.run(main)

@@ -1,0 +1,56 @@
+"""TPU chips and the topologies that are made of them, as their vendor states them."""
+
+import os
+import re
+from typing import Any, NamedTuple
+
+
+class Chip(NamedTuple):
+    flops: float  # dense bf16, a second
+    hbm: int  # bytes that a program may use
+    hbm_rate: float  # bytes a second
+    ici_rate: float  # bytes a second that leave a chip, over all its links together
+
+
+_GIB = 2**30
+CHIPS = {
+    "v4": Chip(275e12, 32 * _GIB, 1.2e12, 300e9),
+    "v5e": Chip(197e12, 16 * _GIB, 0.82e12, 200e9),
+    "v5p": Chip(459e12, 95 * _GIB, 2.765e12, 600e9),
+    "v6e": Chip(918e12, 32 * _GIB, 1.64e12, 448e9),
+}
+# What libtpu wants to be told where no TPU is there to ask.
+_ACCELERATORS = {"v4": "v4-8", "v5e": "v5litepod-8", "v5p": "v5p-8", "v6e": "v6e-8"}
+
+
+class Topology(NamedTuple):
+    name: str
+    chip: Chip
+    devices: list[Any]
+
+
+def get_topology(name: str, *, slices: int = 1) -> Topology:
+    """`v5e:16x16` -> its devices, none of which is there; needs libtpu (the extra `tpu`).
+
+    Raises:
+      ValueError: no such chip or shape, or libtpu is not installed.
+    """
+    family, _, shape = name.partition(":")
+    if family not in CHIPS or not re.fullmatch(r"\d+(x\d+){1,2}", shape):
+        raise ValueError(
+            f"--topology={name}: expected CHIP:SHAPE, for example v5e:16x16 or v5p:4x4x4; chips are"
+            f" {', '.join(CHIPS)}"
+        )
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", _ACCELERATORS[family])
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    from jax.experimental import topologies  # reads the environment
+
+    sizes = {"num_slices": slices} if slices > 1 else {}
+    try:
+        topology = topologies.get_topology_desc(name, platform="tpu", **sizes)
+    except Exception as error:  # jax raises whatever libtpu does
+        raise ValueError(
+            f"--topology={name}: {str(error).splitlines()[0]} (libtpu comes with the extra `tpu`)"
+        ) from error
+    return Topology(name, CHIPS[family], list(topology.devices))

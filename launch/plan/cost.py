@@ -1,0 +1,235 @@
+"""Matmul FLOPs, memory traffic and collective traffic of a program, on one device."""
+
+import itertools
+import math
+import re
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
+
+from launch.plan.hlo import ON_CHIP, Instruction, Program
+
+_FREE = {
+    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional",
+    "call", "after-all", "iota", "partition-id",
+}  # fmt: skip
+_COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+
+
+class Collective(NamedTuple):
+    kind: str
+    axes: str  # mesh axes it runs over, as `data+fsdp`
+    sent: float  # bytes that leave a device, all runs together
+    runs: float
+    name: str  # where in the program it comes from
+
+
+def matmul_flops(program: Program) -> float:
+    """Of `dot` and `convolution` (what a TPU makes of matmuls), 2 a multiply-add; places where a
+    window covers padding or the gaps of a dilation cost nothing, as in XLA's own count.
+    """
+    total = 0.0
+    for name, body in program.computations.items():
+        runs = program.runs.get(name, 0.0)
+        for instruction in body.values() if runs else ():
+            if instruction.op == "dot":
+                total += runs * _dot(instruction, body)
+            elif instruction.op == "convolution":
+                total += runs * _convolution(instruction, body)
+    return total
+
+
+def _dot(dot: Instruction, body: dict[str, Instruction]) -> float:
+    dims = body[dot.operands[0]].arrays[0].dims
+    contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", dot.text)[1]
+    depth = math.prod(dims[int(d)] for d in contracted.split(",") if d)
+    return 2.0 * dot.arrays[0].size * depth
+
+
+def _convolution(conv: Instruction, body: dict[str, Instruction]) -> float:
+    image, kernel = (body[name].arrays[0].dims for name in conv.operands)
+    out = conv.arrays[0].dims
+    left, middle, right = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", conv.text).groups()
+    window = dict(re.findall(r"(\w+)=([-\dx_]+)", re.search(r"window=\{([^}]*)\}", conv.text)[1])
+                  if "window={" in conv.text else [])  # fmt: skip
+    spatial = sorted(letter for letter in left if letter.isdigit())
+    places = 1
+    for index, letter in enumerate(spatial):
+        sizes = (image[left.index(letter)], kernel[middle.index(letter)], out[right.index(letter)])
+        places *= _covered(*sizes, *(_window(window, key, index) for key in _WINDOW))
+    depth = kernel[middle.index("i")]
+    return 2.0 * out[right.index("b")] * out[right.index("f")] * depth * places
+
+
+_WINDOW = ("stride", "pad", "lhs_dilate", "rhs_dilate")
+
+
+def _window(window: dict[str, str], key: str, index: int) -> int:
+    """A number of the window's `key` along a spatial dim; of the padding, that before."""
+    values = window.get(key, "").split("x")
+    if values == [""]:
+        return 0 if key == "pad" else 1
+    return int(values[index].split("_")[0])
+
+
+def _covered(size: int, taps: int, outs: int, stride: int, pad: int, grow: int, gap: int) -> int:
+    """Pairs of (output, kernel tap) of one dim that meet a real element of the input."""
+    at = np.arange(outs)[:, None] * stride + np.arange(taps) * gap - pad
+    return int(((at >= 0) & (at < (size - 1) * grow + 1) & (at % grow == 0)).sum())
+
+
+def memory_bytes(program: Program) -> float:
+    """Bytes that instructions read from and write to the device's main memory.
+
+    A fusion that takes a slice of an operand reads the slice alone, one that updates a part of its
+    result writes the part.
+    """
+    total = 0.0
+    for name, body in program.computations.items():
+        runs = program.runs.get(name, 0.0)
+        if not runs or name in program.fused:
+            continue
+        for instruction in body.values():
+            if instruction.op not in _FREE:
+                total += runs * _traffic(instruction, body, program)
+    return total
+
+
+def _traffic(instruction: Instruction, body: dict[str, Instruction], program: Program) -> float:
+    inner = None
+    if instruction.op == "fusion":
+        called = re.search(r"calls=%([^\s,]+)", instruction.text)[1]
+        inner = list(program.computations[called].values())
+    read = sum(
+        _read(instruction, index, body[name], inner)
+        for index, name in enumerate(instruction.operands)
+        if name in body
+    )
+    return read + _written(instruction, body, inner)
+
+
+def _read(user: Instruction, index: int, operand: Instruction, inner) -> float:
+    whole = sum(a.bytes for a in operand.arrays if ON_CHIP not in a.layout)
+    if user.op in ("dynamic-slice", "slice") and not index:
+        return min(whole, _bytes(user))
+    if user.op == "dynamic-update-slice" and not index:
+        return 0.0
+    if inner is None or not whole:
+        return whole
+    inside = next(i for i in inner if i.op == "parameter" and i.text.startswith(f"{index})"))
+    users = [i for i in inner if inside.name in i.operands]
+    if users and all(i.op in ("dynamic-slice", "slice") for i in users):
+        return min(whole, sum(_bytes(i) for i in users))
+    if users and all(_updates(i, inside.name) for i in users):
+        return 0.0
+    return whole
+
+
+def _updates(user: Instruction, name: str) -> bool:
+    return user.op == "dynamic-update-slice" and user.operands[0] == name
+
+
+def _written(instruction: Instruction, body: dict[str, Instruction], inner) -> float:
+    whole = sum(a.bytes for a in instruction.arrays if ON_CHIP not in a.layout)
+    if instruction.op == "dynamic-update-slice":
+        return min(whole, _bytes(body[instruction.operands[1]]))
+    if inner is not None:
+        by_name = {i.name: i for i in inner}
+        root = next(i for i in inner if i.root)
+        if root.op == "dynamic-update-slice":
+            return min(whole, _bytes(by_name[root.operands[1]]))
+    return whole
+
+
+def _bytes(instruction: Instruction) -> float:
+    return float(sum(array.bytes for array in instruction.arrays))
+
+
+def collectives(program: Program, mesh: dict[str, int]) -> list[Collective]:
+    """Every collective with what a device sends, by a ring: (n - 1) / n of what it ends up with,
+    twice that for an all-reduce.
+
+    Args:
+      mesh: axis -> size, in the order of the device ids.
+    """
+    found: dict[str, Collective] = {}
+    for name, body in program.computations.items():
+        runs = program.runs.get(name, 0.0)
+        for instruction in body.values() if runs else ():
+            kind = instruction.op.removesuffix("-start")
+            if kind not in _COLLECTIVES:
+                continue
+            # An asynchronous one stands in the computations of its start and of its end.
+            channel = re.search(r"channel_id=(\d+)", instruction.text)
+            group = _group(instruction, mesh)
+            sent = runs * _sent(kind, instruction, body, len(group))
+            source = re.search(r'op_name="([^"]*)"', instruction.text)
+            key = f"{kind} {channel[1]}" if channel else f"{name} {instruction.name}"
+            label = source[1] if source else instruction.name
+            new = Collective(kind, _axes(group, mesh), sent, runs, label)
+            if key not in found or found[key].sent < sent:
+                found[key] = new
+    return [c for c in found.values() if c.sent]
+
+
+def _sent(kind: str, instruction: Instruction, body: dict[str, Instruction], ways: int) -> float:
+    share = (ways - 1) / ways
+    given = sum(_bytes(body[name]) for name in instruction.operands if name in body)
+    if kind == "all-gather":
+        return given * (ways - 1)
+    if kind == "collective-permute":
+        return given
+    return (2 * share if kind == "all-reduce" else share) * given
+
+
+def _group(instruction: Instruction, mesh: dict[str, int]) -> list[int]:
+    """Device ids that work together in the collective: those of the first group."""
+    total = math.prod(mesh.values())
+    text = instruction.text
+    pairs = re.search(r"source_target_pairs=\{(.*?)\}\}", text)
+    if pairs:
+        hops = [tuple(map(int, p.split(","))) for p in re.findall(r"\{(\d+,\d+)", pairs[0])]
+        moves = [pair for pair in hops if pair[0] != pair[1]]
+        return list(moves[0]) if moves else [0]
+    named = re.search(
+        r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]*)\](?:T\(([\d,]*)\))?\))?"
+        r" \{([^}]*)\}",
+        text,
+    )
+    if named:
+        sizes = [int(n) for n in re.findall(r"=(\d+)", named[1])]
+        names = re.findall(r"'(\w+)'=", named[1])
+        used = re.findall(r"'(\w+)'", named[4])
+        ids = _iota(total, named[2], named[3]).reshape(sizes)
+        return ids[tuple(slice(None) if n in used else 0 for n in names)].ravel().tolist()
+    listed = re.search(r"replica_groups=\{\{([\d,]+)\}", text)
+    if listed:
+        return [int(n) for n in listed[1].split(",")]
+    iota = re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]*)\](?:T\(([\d,]*)\))?", text)
+    if iota:
+        groups = _iota(total, iota[3], iota[4]).reshape(int(iota[1]), int(iota[2]))
+        return groups[0].tolist()
+    return list(range(total))
+
+
+def _iota(total: int, dims: str | None, order: str | None) -> np.ndarray:
+    ids = np.arange(total)
+    if dims:
+        ids = ids.reshape([int(n) for n in dims.split(",")])
+    return ids.transpose([int(n) for n in order.split(",")]) if order else ids
+
+
+def _axes(group: list[int], mesh: dict[str, int]) -> str:
+    places = np.unravel_index(group, list(mesh.values()))
+    moving = [axis for axis, at in zip(mesh, places, strict=True) if len(set(at.tolist())) > 1]
+    return "+".join(moving) or "none"
+
+
+def by_kind_and_axis(found: list[Collective]) -> dict[str, dict[str, float]]:
+    """kind -> axes -> bytes sent by a device in a step."""
+    table: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for kind, group in itertools.groupby(sorted(found), lambda c: c.kind):
+        for collective in group:
+            table[kind][collective.axes] += collective.sent
+    return {kind: dict(axes) for kind, axes in table.items()}

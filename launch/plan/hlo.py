@@ -1,0 +1,166 @@
+"""The compiler's own text of a program, as computations of instructions, and how often each runs.
+
+XLA's cost analysis counts the body of a loop once. Here a loop's trip count is read from its
+condition (`i < 48`, what a scan becomes) and carried down the calls.
+"""
+
+import re
+from collections import defaultdict
+from typing import NamedTuple
+
+_HEADER = re.compile(r"^(ENTRY )?%?(\S+) \(.*\{$")
+_ARRAY = re.compile(r"(pred|bf16|f16|f32|f64|f8\w+|[su]\d+|c64|c128|token)\[([\d,]*)\]({[^}]*})?")
+_CALLED = re.compile(
+    r"(calls|to_apply|body|condition|branch_computations|called_computations)="
+    r"(%[^\s,]+|\{[^}]*\})"
+)
+_BITS = {"pred": 8, "bf16": 16, "c64": 64, "c128": 128, "token": 0}
+ON_CHIP = "S(1)"  # a layout's memory space: TPU vector memory
+
+
+class Array(NamedTuple):
+    dtype: str
+    dims: tuple[int, ...]
+    layout: str
+
+    @property
+    def size(self) -> int:
+        count = 1
+        for dim in self.dims:
+            count *= dim
+        return count
+
+    @property
+    def bytes(self) -> int:
+        bits = _BITS.get(self.dtype) or int(re.findall(r"\d+", self.dtype)[0])
+        return self.size * bits // 8 if self.dtype != "token" else 0
+
+
+class Instruction(NamedTuple):
+    name: str
+    arrays: tuple[Array, ...]  # of its result; several for a tuple
+    op: str
+    operands: tuple[str, ...]
+    text: str  # from the operands on
+    root: bool
+
+
+class Program(NamedTuple):
+    computations: dict[str, dict[str, Instruction]]
+    runs: dict[str, float]  # computation -> how often it runs in one execution
+    fused: frozenset[str]  # computations whose values never leave the chip's registers
+
+
+def parse(text: str) -> Program:
+    """Read HLO text.
+
+    Raises:
+      ValueError: no entry computation, or a loop whose trip count cannot be read.
+    """
+    computations: dict[str, dict[str, Instruction]] = {}
+    entry, body = "", None
+    for line in text.splitlines():
+        if body is None:
+            header = _HEADER.match(line)
+            if header:
+                body = computations.setdefault(header[2], {})
+                entry = header[2] if header[1] else entry
+        elif line.startswith("}"):
+            body = None
+        elif " = " in line:
+            instruction = _instruction(line)
+            body[instruction.name] = instruction
+    if not entry:
+        raise ValueError("HLO text without an ENTRY computation")
+    return Program(computations, _runs(computations, entry), _fused(computations))
+
+
+def _instruction(line: str) -> Instruction:
+    left, right = line.strip().split(" = ", 1)
+    shape, rest = _split(right)
+    op, rest = rest.lstrip().split("(", 1)
+    inside, _ = _split("(" + rest)
+    operands = tuple(re.findall(r"%([^\s,()]+)", inside))
+    return Instruction(
+        left.removeprefix("ROOT ").lstrip("%"),
+        arrays(shape),
+        op,
+        operands,
+        rest,
+        left.startswith("ROOT "),
+    )
+
+
+def arrays(shape: str) -> tuple[Array, ...]:
+    """`(s32[], bf16[2,3]{1,0})` -> its arrays."""
+    return tuple(
+        Array(dtype, tuple(int(d) for d in dims.split(",") if d), layout)
+        for dtype, dims, layout in _ARRAY.findall(shape)
+    )
+
+
+def _split(text: str) -> tuple[str, str]:
+    """(what stands before the first space, or in the first brackets; the rest)."""
+    if not text.startswith("("):
+        first, _, rest = text.partition(" ")
+        return first, rest
+    depth = 0
+    for place, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if not depth:
+            return text[: place + 1], text[place + 1 :]
+    raise ValueError(f"HLO text: brackets do not close in {text[:80]!r}")
+
+
+def called(instruction: Instruction) -> dict[str, list[str]]:
+    """Attribute -> names of the computations that an instruction calls."""
+    return {
+        key: re.findall(r"%?([^\s,{}%]+)", names)
+        for key, names in _CALLED.findall(instruction.text)
+    }
+
+
+def _runs(computations: dict[str, dict[str, Instruction]], entry: str) -> dict[str, float]:
+    runs: dict[str, float] = defaultdict(float)
+
+    def visit(name: str, times: float) -> None:
+        runs[name] += times
+        for instruction in computations[name].values():
+            for key, names in called(instruction).items():
+                loop = key in ("body", "condition")
+                inner = times * (trip_count(computations, instruction) if loop else 1)
+                for inside in names:
+                    if inside in computations:
+                        visit(inside, inner)
+
+    visit(entry, 1.0)
+    return dict(runs)
+
+
+def trip_count(computations: dict[str, dict[str, Instruction]], loop: Instruction) -> int:
+    """How often a `while` goes round.
+
+    Raises:
+      ValueError: its condition is not `i < constant`.
+    """
+    known = re.search(r'known_trip_count[^\d]*"?n"?[^\d]*(\d+)', loop.text)
+    if known:
+        return int(known[1])
+    condition = computations[called(loop)["condition"][0]]
+    limits = [int(re.match(r"(\d+)\)", i.text)[1]) for i in condition.values()
+              if i.op == "constant" and re.match(r"\d+\)", i.text)]  # fmt: skip
+    if len(limits) != 1:
+        raise ValueError(f"HLO loop {loop.name}: no single limit in its condition: {limits}")
+    return limits[0]
+
+
+def _fused(computations: dict[str, dict[str, Instruction]]) -> frozenset[str]:
+    """Computations inside fusions, reductions and the like: their values are in no memory."""
+    return frozenset(
+        inside
+        for body in computations.values()
+        for instruction in body.values()
+        for key, names in called(instruction).items()
+        if key == "to_apply" or (key == "calls" and instruction.op == "fusion")
+        for inside in names
+    )

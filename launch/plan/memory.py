@@ -1,0 +1,77 @@
+"""What a device's memory holds during a step, by kind."""
+
+import math
+from typing import Any
+
+import jax
+
+from launch.plan.hlo import Program, called
+from qwenvl_jax import trees
+from qwenvl_jax.train.program import Prepared
+
+
+def known_bytes(prepared_shapes, shardings, batch_shapes, batch_sharding) -> dict[str, int]:
+    """Bytes a device of what has a name: parameters, moments, the frozen rest, gradients, batch."""
+    (state, frozen), (state_places, frozen_places) = prepared_shapes, shardings
+    parameters = _bytes(state.params, state_places.params)
+    return {
+        "parameters": parameters,
+        "moments": _bytes(state.opt_state, state_places.opt_state),
+        "frozen parameters": _bytes(frozen, frozen_places),
+        "gradients": parameters,  # float32, added up over the microbatches
+        "batch": _bytes(batch_shapes, jax.tree.map(lambda _: batch_sharding, batch_shapes)),
+    }
+
+
+def _bytes(shapes: trees.Tree, shardings: trees.Tree) -> int:
+    return sum(
+        math.prod(place.shard_shape(shape.shape)) * shape.dtype.itemsize
+        for shape, place in zip(jax.tree.leaves(shapes), jax.tree.leaves(shardings), strict=True)
+    )
+
+
+def by_kind(prepared: Prepared, known: dict[str, int], program: Program) -> dict[str, int]:
+    """Bytes a device needs at the step's height; the kinds add up to the compiler's own total."""
+    stats = prepared.train_step.memory_analysis()
+    total = (
+        stats.argument_size_in_bytes
+        + stats.output_size_in_bytes
+        - stats.alias_size_in_bytes
+        + stats.temp_size_in_bytes
+        + stats.generated_code_size_in_bytes
+    )
+    kinds = dict(known)
+    kinds["activations"] = kept_activations(program)
+    kinds["program"] = stats.generated_code_size_in_bytes
+    kinds["temporaries"] = total - sum(kinds.values())
+    if kinds["temporaries"] < 0:  # kinds share memory: what is left over belongs to no name
+        kinds["activations"] = max(kinds["activations"] + kinds["temporaries"], 0)
+        kinds["temporaries"] = total - sum(v for k, v in kinds.items() if k != "temporaries")
+    return kinds
+
+
+def kept_activations(program: Program) -> int:
+    """Bytes that forward loops over layers write, a slice at a time, for the backward pass."""
+    total = 0
+    for body in program.computations.values():
+        for loop in body.values():
+            if loop.op != "while" or "transpose(" in loop.text:
+                continue
+            inside = program.computations[called(loop)["body"][0]]
+            root = next(i for i in inside.values() if i.root)
+            total += sum(_stacked(inside.get(name), program) for name in root.operands)
+    return total
+
+
+def _stacked(written: Any, program: Program) -> int:
+    if written is None:
+        return 0
+    if written.op == "fusion":
+        called_body = program.computations[called(written)["calls"][0]]
+        root = next(i for i in called_body.values() if i.root)
+        return _whole(written) if root.op == "dynamic-update-slice" else 0
+    return _whole(written) if written.op == "dynamic-update-slice" else 0
+
+
+def _whole(instruction: Any) -> int:
+    return sum(array.bytes for array in instruction.arrays)
