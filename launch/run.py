@@ -8,13 +8,12 @@ resumed.
 import sys
 from pathlib import Path
 
-import jax
 from absl import app, flags
 from ml_collections import config_flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from launch import logs, stage
+from launch import hosts, logs, stage
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A file of configs/, `:variant` after it."
@@ -26,7 +25,7 @@ _MULTIHOST = flags.DEFINE_bool("multihost", False, "One process of a job over se
 def main(_) -> None:
     logs.start()
     if _MULTIHOST.value:
-        jax.distributed.initialize()
+        hosts.join()
     stage.train(_CONFIG.value, _WORKDIR.value)
 
 

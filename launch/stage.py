@@ -15,6 +15,7 @@ from qwenvl_jax import settings
 from qwenvl_jax.text.tokenizer import load_tokenizer
 from qwenvl_jax.train import trainer
 from qwenvl_jax.train.config import TrainConfig
+from qwenvl_jax.train.placement import held_shards
 from qwenvl_jax.train.report import Source
 from qwenvl_jax.train.state import TrainState
 
@@ -74,13 +75,21 @@ def train(config: ConfigDict, workdir: str | Path) -> tuple[TrainState, dict]:
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "config.json").write_text(json.dumps(plain, indent=1, sort_keys=True))
-    hosts = {"num_hosts": jax.process_count(), "host": jax.process_index()}
+
+    def open_stream(sharding, state):
+        shards = held_shards(sharding, stream.virtual_shards)
+        return Stream(stream, shards=shards, state=state)
+
+    def heldout_batches(sharding):
+        shards = held_shards(sharding, heldout.virtual_shards)
+        return eval_batches(heldout, num_batches=config.heldout.batches, shards=shards)
+
     return trainer.run(
         training,
         workdir=workdir,
         run_config=plain,
         batch_shapes=stream.batch_shapes(),
         sources=[Source(source.name, source.language) for source in stream.sources],
-        open_stream=lambda state: Stream(stream, state=state, **hosts),
-        eval_batches=lambda: eval_batches(heldout, num_batches=config.heldout.batches, **hosts),
+        open_stream=open_stream,
+        eval_batches=heldout_batches,
     )

@@ -1,12 +1,12 @@
 """The stream of a host: global batch n is a function of (config, n) alone.
 
-Virtual shard s fills rows s x G/V .. (s + 1) x G/V of every global batch of G rows; a host owns
-V / hosts consecutive shards, so its rows are consecutive too. How many hosts, worker processes and
-prefetched rows there are changes nothing.
+Virtual shard s fills rows s x G/V .. (s + 1) x G/V of every global batch of G rows; a host runs
+whole shards, those whose rows its devices hold. Hosts may run the same ones. How many hosts, worker
+processes and prefetched rows there are changes nothing.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
@@ -24,8 +24,9 @@ class Stream:
     """Endless iterator of this host's rows of the global batches.
 
     Args:
-      state: (V, S) int64 of all hosts' shards as `state()` gave them, put together; None starts at
-      the beginning.
+      shards: the virtual shards of this host, ascending; None: all.
+      state: (V, S) int64 of all shards: the largest of what the hosts' `state()` gave, entry by
+      entry; None starts at the beginning.
 
     Raises:
       ValueError: a source that is missing or damaged, or settings or a state that do not fit
@@ -37,16 +38,13 @@ class Stream:
         self,
         config: StreamConfig,
         *,
-        num_hosts: int = 1,
-        host: int = 0,
+        shards: Sequence[int] | None = None,
         state: Int64[np.ndarray, "V S"] | None = None,
     ):
         V = config.virtual_shards
-        if V % num_hosts:
-            raise ValueError(
-                f"config.data.virtual_shards={V} is not a multiple of {num_hosts} hosts"
-            )
-        self._config, self._local = config, V // num_hosts
+        shards = list(range(V) if shards is None else shards)
+        assert shards == sorted(set(shards)) and 0 <= shards[0] <= shards[-1] < V, (shards, V)
+        self._config, self._shards, self._local = config, shards, len(shards)
         if config.num_workers and self._local % config.num_workers:
             raise ValueError(
                 f"config.data.num_workers={config.num_workers} does not divide the"
@@ -57,13 +55,12 @@ class Stream:
                 f"the saved data state has {len(state)} virtual shards,"
                 f" config.data.virtual_shards={V}"
             )
-        shards = range(host * self._local, (host + 1) * self._local)
         sources = [ShardedSource(source.path) for source in config.sources]
         self._sizes = [len(source) for source in sources]
         if state is None:
             self._states = np.stack([first_state(config, sources)] * self._local)
         else:
-            self._states = np.asarray(state)[shards.start : shards.stop]
+            self._states = np.asarray(state)[shards]
             for one in self._states:  # refused here, before the workers start
                 check_state(one, config, sources)
         rows = Rows(config, shards, sources, self._states)
@@ -90,9 +87,13 @@ class Stream:
             raise (ValueError if row.users else RuntimeError)(row.text)
         return row
 
-    def state(self) -> Int64[np.ndarray, "L S"]:
-        """(V / hosts, S) int64: where this host's shards stand after the last batch."""
-        return self._states
+    def state(self) -> Int64[np.ndarray, "V S"]:
+        """Where this host's shards stand after the last batch; -1, below every entry of a state,
+        for those of other hosts.
+        """
+        states = np.full((self._config.virtual_shards, self._states.shape[1]), -1, np.int64)
+        states[self._shards] = self._states
+        return states
 
     def metrics(self) -> dict[str, float]:
         """Of this host's shards: samples in rows so far, skipped records per reason (where there
@@ -119,10 +120,10 @@ class Stream:
 
 
 def eval_batches(
-    config: StreamConfig, *, num_batches: int, num_hosts: int = 1, host: int = 0
+    config: StreamConfig, *, num_batches: int, shards: Sequence[int] | None = None
 ) -> list[Batch]:
-    """This host's rows of the first batches of a stream: the same at every call."""
-    stream = Stream(dataclasses.replace(config, num_workers=0), num_hosts=num_hosts, host=host)
+    """The rows of some shards (None: of all) of the first batches: the same at every call."""
+    stream = Stream(dataclasses.replace(config, num_workers=0), shards=shards)
     batches = [next(stream) for _ in range(num_batches)]
     stream.close()
     return batches

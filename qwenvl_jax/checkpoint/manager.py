@@ -67,11 +67,13 @@ def _by_path(tree: trees.Tree) -> dict:
 
 
 def _all_hosts(data: np.ndarray) -> np.ndarray:
-    """Rows of all hosts, in their order. They travel as 32-bit words: JAX would cut an int64."""
+    """Each virtual shard's state from a host that runs it; the others say -1, below any state's
+    entry. States travel as 32-bit words: JAX would cut an int64.
+    """
     if jax.process_count() == 1:
         return data
     words = np.ascontiguousarray(data).view(np.uint32)
-    return multihost_utils.process_allgather(words, tiled=True).view(np.int64)
+    return np.asarray(multihost_utils.process_allgather(words)).view(np.int64).max(axis=0)
 
 
 class Checkpoints:
@@ -127,7 +129,7 @@ class Checkpoints:
         """Start an asynchronous save; arrays are copied off the devices before this returns.
 
         Args:
-          data: (virtual shards of this host, state) int64; the hosts' rows are put together.
+          data: (virtual shards, state) int64, -1 in the rows of shards that other hosts run.
         """
         self._save_frozen(frozen)
         opt_state = _by_path(opt_state)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jax.sharding import Mesh
+from jax.sharding import NamedSharding
 
 from qwenvl_jax import trees
 from qwenvl_jax.batch import Batch
@@ -20,6 +20,7 @@ from qwenvl_jax.parallel import rules
 from qwenvl_jax.train import loop, starting
 from qwenvl_jax.train import state as state_lib
 from qwenvl_jax.train.config import TrainConfig
+from qwenvl_jax.train.placement import put
 from qwenvl_jax.train.program import Prepared, memory, prepare
 from qwenvl_jax.train.report import Report, Source
 from qwenvl_jax.train.state import TrainState
@@ -59,19 +60,14 @@ def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tr
 class _Batches:
     """The stream with its batches put on the mesh."""
 
-    def __init__(self, stream, mesh: Mesh):
-        self._stream, self._sharding = stream, rules.batch_sharding(mesh)
+    def __init__(self, stream, sharding: NamedSharding):
+        self._stream, self._sharding = stream, sharding
 
     def __next__(self) -> Batch:
         return put(next(self._stream), self._sharding)
 
     def state(self) -> np.ndarray:
         return self._stream.state()
-
-
-def put(batch: Batch, sharding: jax.sharding.NamedSharding) -> Batch:
-    """This host's rows -> the global batch on the mesh."""
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
 def run(
@@ -81,8 +77,8 @@ def run(
     run_config: dict,
     batch_shapes: Batch,
     sources: list[Source],
-    open_stream: Callable[[np.ndarray | None], Any],
-    eval_batches: Callable[[], Iterable[Batch]] | None = None,
+    open_stream: Callable[[NamedSharding, np.ndarray | None], Any],
+    eval_batches: Callable[[NamedSharding], Iterable[Batch]] | None = None,
 ) -> tuple[TrainState, trees.Tree]:
     """Train a stage in a work directory, resuming from its newest checkpoint where there is one.
 
@@ -90,9 +86,9 @@ def run(
       run_config: the whole config as plain data, to be kept beside the weights.
       batch_shapes: ShapeDtypeStructs of the global batch.
       sources: what the numbers in `Batch.sources` mean.
-      open_stream: from an iterator state (None: the beginning) to the stream of this host's
-      batches.
-      eval_batches: the held-out batches of this host, the same at each call.
+      open_stream: from the sharding of batches and an iterator state (None: the beginning) to the
+      stream of this process's rows (`placement.held_shards`).
+      eval_batches: this process's rows of the held-out batches, the same at each call.
 
     Returns:
       The final state and the frozen parameters.
@@ -119,15 +115,15 @@ def run(
             step = jax.device_put(jnp.int32(first), shardings.step)
             state = TrainState(step, params, moments)
             logging.info("resuming at step %d of %s", first, workdir)
-        stream = open_stream(data_state)
-        report.begin(first, stream, timer)
         sharding = rules.batch_sharding(prepared.mesh)
+        stream = open_stream(sharding, data_state)
+        report.begin(first, stream, timer)
 
         def evaluate(step: int, state: TrainState) -> None:
             due = step == config.optim.steps or (step and step % config.eval_every == 0)
             if eval_batches is None or not due:
                 return
-            batches = (put(batch, sharding) for batch in eval_batches())
+            batches = (put(batch, sharding) for batch in eval_batches(sharding))
             sums = [prepared.eval_step(state.params, frozen, batch) for batch in batches]
             report.flush()
             report.evaluation(step, jax.device_get(sums))
@@ -144,7 +140,7 @@ def run(
             state = loop.train(
                 state,
                 frozen,
-                _Batches(stream, prepared.mesh),
+                _Batches(stream, sharding),
                 first=first,
                 steps=config.optim.steps,
                 train_step=prepared.train_step,

@@ -126,6 +126,11 @@ def make_config(root: Path, *, bad: bool = True, **changes) -> StreamConfig:
     return StreamConfig(sources=sources, **(settings | changes))
 
 
+def divided(config: StreamConfig, hosts: int) -> list[list[int]]:
+    """The virtual shards of each of some hosts, in order."""
+    return np.arange(config.virtual_shards).reshape(hosts, -1).tolist()
+
+
 def numbers(tokens: np.ndarray, segments: np.ndarray, sources: np.ndarray, tokenizer) -> list:
     """(source, sample number) of every sample of a row, from its text."""
     found = []

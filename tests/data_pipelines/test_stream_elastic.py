@@ -11,7 +11,7 @@ import pytest
 
 from data_pipelines.stream.config import WeightChange
 from data_pipelines.stream.stream import Stream
-from tests.data_pipelines.stream_data import make_config
+from tests.data_pipelines.stream_data import divided, make_config
 
 SAVED, LAST = 5, 11
 
@@ -30,12 +30,12 @@ def config(tmp_path_factory):
 
 def run(config, hosts, state, count):
     """Global batches as bytes a field, and the state after the last, of simulated hosts."""
-    streams = [Stream(config, num_hosts=hosts, host=host, state=state) for host in range(hosts)]
+    streams = [Stream(config, shards=part, state=state) for part in divided(config, hosts)]
     batches = []
     for _ in range(count):
         parts = [next(stream) for stream in streams]
         batches.append([np.concatenate(field).tobytes() for field in zip(*parts, strict=True)])
-    state = np.concatenate([stream.state() for stream in streams])
+    state = np.max([stream.state() for stream in streams], axis=0)
     skipped = sum(
         value
         for stream in streams
@@ -78,14 +78,10 @@ def test_resumed_with_worker_processes(config, on_four, hosts, workers, prefetch
 def test_geometry_that_cannot_be_honoured(config, on_four):
     """Refused before a record is read, with the numbers that do not fit."""
     _, state, _, _ = on_four
-    with pytest.raises(ValueError, match="virtual_shards=8.*3 hosts"):
-        Stream(config, num_hosts=3, state=state)
-    with pytest.raises(ValueError, match="virtual_shards=8.*16 hosts"):
-        Stream(config, num_hosts=16, state=state)
     with pytest.raises(ValueError, match="has 6 virtual shards.*virtual_shards=8"):
         Stream(config, state=state[:6])
     with pytest.raises(ValueError, match="num_workers=4.*2 virtual shards of a host"):
-        Stream(dataclasses.replace(config, num_workers=4), num_hosts=4, state=state)
+        Stream(dataclasses.replace(config, num_workers=4), shards=[2, 3], state=state)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -98,14 +98,12 @@ def test_sources_of_one_name(config):
         dataclasses.replace(config, sources=config.sources[:1] * 2)
 
 
-def test_hosts_and_workers_that_do_not_divide(config):
+def test_workers_that_do_not_divide(config):
     """Rows would be torn between two owners."""
-    with pytest.raises(ValueError, match=r"config\.data\.virtual_shards=4.*3 hosts"):
-        Stream(config, num_hosts=3)
     with pytest.raises(ValueError, match=r"config\.data\.num_workers=3.*4 virtual shards"):
         Stream(dataclasses.replace(config, num_workers=3))
     with pytest.raises(ValueError, match=r"config\.data\.num_workers=2.*1 virtual shards"):
-        Stream(dataclasses.replace(config, num_workers=2), num_hosts=4)
+        Stream(dataclasses.replace(config, num_workers=2), shards=[1])
 
 
 def test_nothing_but_bad_records(config, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.stream.stream import Stream, eval_batches
-from tests.data_pipelines.stream_data import BAD, make_config, write_source
+from tests.data_pipelines.stream_data import BAD, divided, make_config, write_source
 
 BATCHES = 12  # several epochs of both sources: bad records come round more than once
 
@@ -30,11 +30,11 @@ def same(got, wanted):
 
 def read(config, hosts, state, count):
     """Global batches and states of `hosts` hosts: each host's rows below the other's."""
-    streams = [Stream(config, num_hosts=hosts, host=host, state=state) for host in range(hosts)]
+    streams = [Stream(config, shards=part, state=state) for part in divided(config, hosts)]
     for _ in range(count):
         parts = [next(stream) for stream in streams]
         batch = type(parts[0])(*(np.concatenate(field) for field in zip(*parts, strict=True)))
-        yield batch, np.concatenate([stream.state() for stream in streams])
+        yield batch, np.max([stream.state() for stream in streams], axis=0)
     for stream in streams:
         stream.close()
 

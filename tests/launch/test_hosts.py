@@ -1,0 +1,133 @@
+"""Two processes with a device each, started as a user starts them, against one process alone."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from configs import stage1
+from data_pipelines.build.scenes import SceneConfig, build_scenes
+from launch import hosts, stage
+
+ROOT = Path(__file__).parents[2]
+CHANGES = {
+    "data.global_rows": 4,
+    "data.virtual_shards": 4,
+    "data.look_ahead": 24,
+    "data.num_workers": 0,
+    "heldout.batches": 1,
+    "optim.steps": 4,
+    "optim.warmup_steps": 1,
+    "checkpoint.every": 2,
+    "eval_every": 2,
+    **{f"model.{tower}.width": 32 for tower in ("vit", "decoder")},
+    **{f"model.{tower}.layers": 1 for tower in ("vit", "decoder")},
+}
+
+
+def run_job(data: Path, workdir: Path, *, fsdp: int, tensor: int) -> None:
+    """`launch/run.py --multihost` in every process."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    changes = CHANGES | {"mesh.fsdp": fsdp, "mesh.tensor": tensor}
+    command = [
+        *(sys.executable, "launch/run.py", "--multihost", f"--workdir={workdir}"),
+        f"--config=configs/stage1.py:demo,data={data}",
+        *(f"--config.{key}={value}" for key, value in changes.items()),
+    ]
+    # Most of the time is the compiler's: it is asked for less.
+    flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
+    shared = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    running = []
+    for number in range(2):
+        values = (address, "2", str(number))
+        env = shared | dict(zip(hosts.VARIABLES, values, strict=True))
+        running.append(
+            subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=env,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        )
+    try:
+        said = [process.communicate(timeout=170)[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    for process, text in zip(running, said, strict=True):
+        assert process.returncode == 0, text[-4000:]
+
+
+def metrics(workdir: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return sorted(lines, key=lambda line: (line["step"], "heldout" in line))
+
+
+def data_state(workdir: Path) -> list:
+    path = workdir / "checkpoints" / "4" / "meta" / "metadata"
+    return json.loads(path.read_text())["data"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    sizes = SceneConfig(scenes=64, eval_scenes=16, text_scenes=400, shards=2, processes=1)
+    build_scenes(sizes, folder)
+    return folder
+
+
+def test_two_processes_train_as_one(data, tmp_path, monkeypatch):
+    """A row loaded twice or not at all, or a checkpoint of half the data, changes a loss.
+
+    First each process holds half the rows; then the job is resumed with both devices sharing every
+    row, so that both processes must load all of them.
+    """
+    config = stage1.get_config(f"demo,data={data}")
+    config.update_from_flattened_dict(CHANGES)
+    devices = jax.devices()[:1]
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "devices", lambda *_: devices)
+        stage.train(config, tmp_path / "one")
+    wanted = metrics(tmp_path / "one")
+
+    def same_as_one():
+        found = metrics(tmp_path / "two")
+        assert [m["step"] for m in found] == [m["step"] for m in wanted]
+        for got, want in zip(found, wanted, strict=True):
+            losses = {k: v for k, v in want.items() if k.startswith(("loss", "heldout", "grad"))}
+            assert {k: got[k] for k in losses} == pytest.approx(losses, rel=1e-4)
+        assert data_state(tmp_path / "two") == data_state(tmp_path / "one")
+        return [m["samples_read"] for m in found if "samples_read" in m]
+
+    read = [m["samples_read"] for m in wanted if "samples_read" in m]
+    run_job(data, tmp_path / "two", fsdp=2, tensor=1)
+    assert same_as_one()[-1] < 0.7 * read[-1]  # the first process read its own part only
+    shutil.rmtree(tmp_path / "two" / "checkpoints" / "4")
+    run_job(data, tmp_path / "two", fsdp=1, tensor=2)
+    assert same_as_one()[-1] == read[-1]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (("a:1", "2", ""), "not JAX_PROCESS_ID"),
+        (("a:1", "two", "0"), "must be integers"),
+        (("a:1", "2", "2"), "JAX_PROCESS_ID=2 is not below 2"),
+    ],
+)
+def test_a_job_that_cannot_meet_is_refused_at_once(monkeypatch, values, message):
+    """JAX would wait five minutes for a process that nobody starts."""
+    for name, value in zip(hosts.VARIABLES, values, strict=True):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=message):
+        hosts.join()
