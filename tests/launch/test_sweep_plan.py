@@ -47,7 +47,7 @@ def test_every_mistake_is_in_one_list(page, tmp_path):
         arm("twin", model__vit__heads=4),
         arm("same", model__vit__heads=4),
         arm("seed", data__seed=3),
-        arm("../up"),
+        arm("../up", model__vit__layers=3),
     ]
     with pytest.raises(ValueError) as caught:
         plan(page, arms, seeds=1, workdir=tmp_path / "out")
