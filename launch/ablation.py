@@ -1,0 +1,90 @@
+"""The paper's query-count ablation on the embedded scenes: `make ablation`.
+
+data     scenes of one or two objects, and text that describes as many
+stage 0  one decoder for every run; its text shows scenes as 4, 9, 16 and 25 signs alike, so that
+         no query count meets a decoder that was made for it
+sweep    stage 1 with 4, 9, 16 and 25 queries, three seeds each, the same pictures in every arm
+report   WORKDIR/sweep/report
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import ConfigDict
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from configs import stage0, stage1
+from configs.ablations import queries
+from data_pipelines.build.scenes import SceneConfig, build_scenes
+from launch import logs, stage
+from launch.sweep import sweep
+from launch.sweeps.grid import Arm
+from launch.sweeps.runner import Evaluation
+
+SCENES = SceneConfig(scenes=20_000, text_scenes=15_000, kinds=12, max_objects=2, vocab_size=512)
+_WORKDIR = flags.DEFINE_string("workdir", "runs/ablation", "Where everything goes.")
+_PARALLEL = flags.DEFINE_integer("parallel", len(os.sched_getaffinity(0)), "Runs at a time.")
+_STEPS = flags.DEFINE_integer("steps", 300, "Of each run of stage 1.", lower_bound=51)
+_DECODER_STEPS = flags.DEFINE_integer("decoder_steps", 600, "Of stage 0.", lower_bound=51)
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each query count.", lower_bound=1)
+
+
+def build_data(folder: Path) -> None:
+    """Scenes, a tokenizer, and text for every grid of queries in `folder/gridN`."""
+    for count in queries.DEMO_QUERIES:
+        side = round(count**0.5)
+        own = SCENES._replace(grid=side)
+        where = folder if side == SCENES.grid else folder / f"grid{side}"
+        if side != SCENES.grid:
+            own = own._replace(scenes=0)
+        if not (where / "tokenizer.model").exists():
+            build_scenes(own, where)
+
+
+def decoder_page(folder: Path, steps: int) -> ConfigDict:
+    """Stage 0 on the text of all grids in equal parts."""
+    config = stage0.get_config(f"demo,data={folder}")
+    for part in (config.data, config.heldout):
+        for name, source in list(part.sources.items()):
+            for side in (round(count**0.5) for count in queries.DEMO_QUERIES):
+                if side != SCENES.grid:
+                    path = source.path.replace(str(folder), f"{folder}/grid{side}", 1)
+                    part.sources[f"{name}_{side}"] = ConfigDict(source.to_dict() | {"path": path})
+    config.optim.steps = config.checkpoint.every = config.eval_every = steps
+    return config
+
+
+def captions_page(folder: Path, decoder: Path, steps: int) -> ConfigDict:
+    """Stage 1 as every arm has it."""
+    config = stage1.get_config(f"demo,data={folder}")
+    config.init.checkpoint = str(decoder)
+    config.optim.steps, config.optim.warmup_steps = steps, 50
+    config.eval_every, config.checkpoint.every = steps, steps
+    config.data.num_workers = 0
+    return config
+
+
+def main(_) -> None:
+    logs.start()
+    workdir = Path(_WORKDIR.value)
+    data, decoder = workdir / "data", workdir / "stage0"
+    build_data(data)
+    stage.train(decoder_page(data, _DECODER_STEPS.value), decoder)
+    test = tuple(str(data / "test" / f"scenes_{language}") for language in ("en", "zh"))
+    unfinished = sweep(
+        captions_page(data, decoder, _STEPS.value),
+        [Arm(name, overrides) for name, overrides in queries.get_arms("demo").items()],
+        workdir / "sweep",
+        seeds=_SEEDS.value,
+        evaluation=Evaluation(test, limit=256, rows=64),
+        parallel=_PARALLEL.value,
+    )
+    if unfinished:
+        sys.exit(f"ablation: {unfinished} runs are not finished")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,181 @@
+"""The runs of a sweep as isolated processes, several at a time, each on its share of the cores.
+
+A run is two commands that a user could type: launch/run.py with the run's stored config, then
+launch/evaluate.py on what came out. Both write into the run's work directory and its `log.txt`.
+"""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from launch.sweeps.plan import Run
+from launch.sweeps.progress import DONE, FAILED, LOG, Display, standing
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = "lock"
+POLL = 0.2  # seconds
+
+
+class Evaluation(NamedTuple):
+    """What launch/evaluate.py scores each run on."""
+
+    data: tuple[str, ...]  # folders of held-out shards
+    limit: int  # the first records of each
+    rows: int
+
+
+class _Active(NamedTuple):
+    run: Run
+    process: subprocess.Popen
+    slot: int
+    evaluating: bool
+    started: float
+
+
+def run_all(
+    runs: Sequence[Run],
+    workdir: Path,
+    *,
+    evaluation: Evaluation,
+    parallel: int,
+    retry_failed: bool,
+) -> int:
+    """Run what is not finished; returns how many runs are not finished afterwards.
+
+    A run that was cut off goes on at its newest checkpoint. One that failed is left alone, its last
+    error shown, unless `retry_failed`. An end of this process ends its runs.
+
+    Raises:
+      ValueError: runs of this folder are still at work.
+    """
+    with _locked(workdir) as lock:
+        if retry_failed:
+            for run in runs:
+                (run.folder / FAILED).unlink(missing_ok=True)
+        states = [standing(run).state for run in runs]
+        waiting = [r for r, state in zip(runs, states) if state not in ("finished", "failed")]
+        display = Display(runs)
+        active: list[_Active] = []
+        try:
+            while waiting or active:
+                used = {entry.slot for entry in active}
+                for slot in range(parallel):
+                    if waiting and slot not in used:
+                        run = waiting.pop(0)
+                        _store(run)
+                        active.append(_train(run, slot, parallel, lock))
+                display.update({entry.run.name for entry in active})
+                time.sleep(POLL)
+                active = [
+                    after
+                    for entry in active
+                    if (after := _after(entry, parallel, lock, evaluation, display))
+                ]
+        finally:
+            for entry in active:
+                entry.process.terminate()
+            for entry in active:
+                entry.process.wait()
+        display.update(set(), now=True)
+    for run in runs:
+        if (state := standing(run)).state == "failed":
+            display.note(f"failed: {run.name}: {state.error} (all of it: {run.folder / LOG})")
+    return sum(standing(run).state != "finished" for run in runs)
+
+
+@contextmanager
+def _locked(workdir: Path) -> Iterator[int]:
+    """A lock that the runs inherit: it lasts as long as any of them, even if they are orphans."""
+    with (workdir / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"{workdir}: another sweep, or runs it left, are at work here"
+            ) from None
+        yield file.fileno()
+
+
+def _store(run: Run) -> None:
+    """The whole config where the run's own start will write the same."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(run.config, indent=1, sort_keys=True)
+    (run.folder / "config.json").write_text(text, "utf-8")
+
+
+def commands(run: Run, evaluation: Evaluation) -> tuple[list[str], list[str]]:
+    """(training, scoring) as a user would type them."""
+    config = f"{ROOT}/configs/stored.py:{run.folder / 'config.json'}"
+    train = [f"{ROOT}/launch/run.py", f"--config={config}", f"--workdir={run.folder}"]
+    score = [f"{ROOT}/launch/evaluate.py", f"--checkpoint={run.folder}"]
+    score += [f"--data={','.join(evaluation.data)}", f"--limit={evaluation.limit}"]
+    score += [f"--rows={evaluation.rows}", "--noblind"]
+    return [sys.executable, *train], [sys.executable, *score]
+
+
+def _train(run: Run, slot: int, parallel: int, lock: int) -> _Active:
+    process = _start(commands(run, Evaluation((), 0, 0))[0], run, slot, parallel, lock)
+    return _Active(run, process, slot, False, time.time())
+
+
+def _after(
+    entry: _Active, parallel: int, lock: int, evaluation: Evaluation, display: Display
+) -> _Active | None:
+    """What a run does next: the same, its scoring, or nothing more."""
+    code, run = entry.process.poll(), entry.run
+    if code is None:
+        return entry
+    seconds = round(time.time() - entry.started, 1)
+    if code:
+        error = _last_error(run.folder / LOG, code)
+        _write(run.folder / FAILED, {"returncode": code, "error": error})
+        display.note(f"failed: {run.name}: {error}")
+        return None
+    if entry.evaluating or not evaluation.data:
+        _write(run.folder / DONE, {"seconds": seconds})
+        return None
+    (run.folder / "scores.jsonl").unlink(missing_ok=True)  # of an evaluation that was cut off
+    process = _start(commands(run, evaluation)[1], run, entry.slot, parallel, lock)
+    return entry._replace(process=process, evaluating=True)
+
+
+def _start(command: list[str], run: Run, slot: int, parallel: int, lock: int) -> subprocess.Popen:
+    cores = sorted(os.sched_getaffinity(0))
+    mine = cores[slot::parallel] or cores
+    with (run.folder / LOG).open("ab") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=os.environ | _devices(slot, parallel),
+            pass_fds=(lock,),
+            # XLA makes a thread for each core that it may use, so this must be said before it
+            # starts.
+            preexec_fn=lambda: os.sched_setaffinity(0, mine),
+        )
+
+
+def _devices(slot: int, parallel: int) -> dict[str, str]:
+    """Each run its share of the GPUs that this process was given by number, if any."""
+    given = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(given[slot::parallel])} if given else {}
+
+
+def _last_error(log: Path, code: int) -> str:
+    lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines()]
+    last = next((line for line in reversed(lines) if line), "no output")
+    return f"killed by signal {-code}" if code < 0 else last
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(values), "utf-8")
+    partial.replace(path)
