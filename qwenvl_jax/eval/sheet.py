@@ -1,5 +1,6 @@
 """A sheet of pictures, each with its true and its generated captions underneath."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,9 +17,19 @@ class Entry(NamedTuple):
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Lines of at most `width` pixels, broken at spaces where there are any."""
+    """Lines of at most `width` pixels, broken at spaces where there are any. What cannot be drawn
+    (a model may say control characters) becomes U+FFFD.
+    """
+    lines = []
+    for paragraph in text.splitlines():
+        shown = "".join(c if c.isprintable() else "\ufffd" for c in paragraph)
+        lines += _wrap_one(shown, font, width)
+    return lines
+
+
+def _wrap_one(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     lines, line = [], ""
-    for piece in text.replace(" ", " \0").split("\0") if " " in text else list(text):
+    for piece in re.findall(r"[^ ]* |[^ ]+$", text) if " " in text else text:
         if line and font.getlength(line + piece) > width:
             lines.append(line)
             line = ""

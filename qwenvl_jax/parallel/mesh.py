@@ -9,6 +9,7 @@ import dataclasses
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 AXES = ("data", "fsdp", "tensor")
@@ -46,9 +47,10 @@ class MeshConfig:
 
 def make_mesh(config: MeshConfig, devices=None) -> Mesh:
     """Build the mesh with axes of type Auto (the default Explicit would change every operation's
-    typing).
+    typing). An axis may span a part of a torus dim: 2 x 128 on 4 x 8 x 8 chips is a mesh.
     """
     devices = jax.devices() if devices is None else devices
-    return jax.make_mesh(
-        config.sizes(len(devices)), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
+    placed = mesh_utils.create_device_mesh(
+        config.sizes(len(devices)), devices, allow_split_physical_axes=True
     )
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * 3)

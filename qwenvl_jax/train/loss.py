@@ -34,7 +34,7 @@ def token_losses(
     B, T, D = hidden_BTD.shape
     assert T % chunk == 0, f"loss chunk {chunk} does not divide {T} positions"
     # Gathered here, once, and not by every chunk: 8 times the traffic at the released sizes.
-    head_DV = constrain(head_DV.astype(hidden_BTD.dtype), None, "vocab")
+    head_DV = constrain(jnp.asarray(head_DV, hidden_BTD.dtype), None, "vocab")
 
     @jax.checkpoint
     def one(hidden_BCD, targets_BC):

@@ -64,3 +64,9 @@ def test_a_long_caption_makes_the_row_higher():
     reds = np.argwhere((np.asarray(image) == (255, 0, 0)).all(-1))
     assert reds[:, 0].max() > sheet.LINE * (len(lines) - 1)  # the last line is on the sheet
     assert reds[:, 0].max() < image.height and reds[:, 1].max() < sheet.CELL
+
+
+def test_text_that_cannot_be_drawn():
+    """A dialogue's question has several lines, a model may say anything: neither may end a run."""
+    lines = sheet.wrap("Picture 1:\nwhat\x00is\x1bit", ImageFont.truetype(FONT, 14), 400)
+    assert lines == ["Picture 1:", "what\ufffdis\ufffdit"]
