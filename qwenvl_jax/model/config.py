@@ -11,7 +11,7 @@ from qwenvl_jax import settings
 def _positive(config: Any, tower: str) -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if not (value > 0 or (value == 0 and field.name == "image_pad_id")):  # NaN fails too
+        if not (value > 0 or (value == 0 and field.name in ("image_pad_id", "window"))):  # NaN too
             raise ValueError(f"config.model.{tower}.{field.name}={value} must be positive")
 
 
@@ -34,12 +34,18 @@ class VitConfig:
     heads: int
     mlp_width: int
     position_grid: int  # side of the stored position table; resampled to the image's grid
+    # Pixels a side of the windows within which three layers of four attend (the paper's ablation,
+    # 224 there); 0: every layer attends to the whole image.
+    window: int = 0
     eps: float = 1e-6
 
     def __post_init__(self):
         _positive(self, "vit")
         _divides("vit", "width", self.width, "heads", self.heads)
         _divides("vit", "image_size", self.image_size, "patch_size", self.patch_size)
+        if self.window:
+            _divides("vit", "window", self.window, "patch_size", self.patch_size)
+            _divides("vit", "image_size", self.image_size, "window", self.window)
 
     @property
     def head_width(self) -> int:

@@ -51,11 +51,12 @@ class SelfAttention(nn.Module):
         k_BTNH = rope.rotate(qkv[:, :, 1], shared.cos_BT1H, shared.sin_BT1H)
         q_BTNH = (q_BTNH * shared.q_scale_BT11).astype(q_BTNH.dtype)
         v_BTNH = qkv[:, :, 2]
+        packed = cache is None
         if cache is not None:
             k_BTNH = jax.lax.dynamic_update_slice_in_dim(cache.k_LBSNH, k_BTNH, shared.slot, axis=1)
             v_BTNH = jax.lax.dynamic_update_slice_in_dim(cache.v_LBSNH, v_BTNH, shared.slot, axis=1)
             cache = Cache(k_BTNH, v_BTNH)
-        out_BTNH = attention(q_BTNH, k_BTNH, v_BTNH, visibility=shared.visibility)
+        out_BTNH = attention(q_BTNH, k_BTNH, v_BTNH, visibility=shared.visibility, packed=packed)
         out = nn.DenseGeneral(
             decoder.width, axis=(-2, -1), use_bias=False, dtype=dtype, kernel_init=end, name="out"
         )

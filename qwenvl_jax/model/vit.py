@@ -1,11 +1,12 @@
 """The vision tower: OpenCLIP's ViT without class token and without a last norm."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
-from qwenvl_jax.model import posemb
+from qwenvl_jax.model import posemb, windows
 from qwenvl_jax.model.attention import attention
 from qwenvl_jax.model.config import ModelConfig, VitConfig
 from qwenvl_jax.model.mlp import GeluMlp
@@ -19,20 +20,31 @@ STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 
 class SelfAttention(nn.Module):
-    """Fused projections with biases, every patch sees every patch."""
+    """Fused projections with biases; a patch sees every patch, or those of its window."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x_MPD: Float[Array, "M P D"]) -> Float[Array, "M P D"]:
+    def __call__(
+        self, x_MPD: Float[Array, "M P D"], sees_all: Bool[Array, ""] | None
+    ) -> Float[Array, "M P D"]:
         vit, dtype = self.config.vit, self.config.dtype
         start = nn.initializers.normal(vit.width**-0.5)
         end = nn.initializers.normal((2 * vit.layers * vit.width) ** -0.5)
         heads = (3, vit.heads, vit.head_width)
         qkv = nn.DenseGeneral(heads, dtype=dtype, kernel_init=start, name="qkv")(x_MPD)
-        out_MPNH = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
+        qkv = (qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
+        if sees_all is None:
+            out_MPNH = attention(*qkv)
+        else:
+            out_MPNH = jax.lax.cond(sees_all, attention, self._in_windows, *qkv)
         out = nn.DenseGeneral(vit.width, axis=(-2, -1), dtype=dtype, kernel_init=end, name="out")
         return out(out_MPNH)
+
+    def _in_windows(self, *qkv_MPNH: Float[Array, "M P N H"]) -> Float[Array, "M P N H"]:
+        side = self.config.vit.window // self.config.vit.patch_size
+        out_KWNH = attention(*(windows.split(x_MPNH, side) for x_MPNH in qkv_MPNH))
+        return windows.join(out_KWNH, qkv_MPNH[0].shape[1])
 
 
 class Block(nn.Module):
@@ -41,11 +53,11 @@ class Block(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x_MPD: Float[Array, "M P D"], per_layer: None, shared: None):
+    def __call__(self, x_MPD: Float[Array, "M P D"], sees_all, shared: None):
         vit = self.config.vit
         x_MPD = constrain(x_MPD, "batch", None, None)
         normed = LayerNorm(vit.eps, name="ln_1")(x_MPD)
-        x_MPD = x_MPD + SelfAttention(self.config, name="attn")(normed)
+        x_MPD = x_MPD + SelfAttention(self.config, name="attn")(normed, sees_all)
         normed = LayerNorm(vit.eps, name="ln_2")(x_MPD)
         mlp = GeluMlp(vit.width, vit.mlp_width, vit.layers, self.config.dtype, name="mlp")
         return x_MPD + mlp(normed), None
@@ -88,5 +100,5 @@ class VisionTower(nn.Module):
             config=self.config,
             name="blocks",
         )
-        x_MPD, _ = blocks(x_MPD, None, None)
+        x_MPD, _ = blocks(x_MPD, windows.global_layers(vit), None)
         return x_MPD
