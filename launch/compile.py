@@ -69,7 +69,7 @@ def plan(config: ConfigDict, topology: Topology, *, sample_tokens: int, labelled
         memory=memory.by_kind(prepared, known, compiled),
         hardware=cost.matmul_flops(compiled),
         analytic=hardware_flops(
-            training.model, towers, rows=rows, length=stream.seq_len, slots=slots
+            training.model, towers, rows=rows, length=stream.seq_len, slots=slots, splash=True
         ),
         ideal=flops.ideal_step_flops(
             training.model,

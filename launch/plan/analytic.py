@@ -1,28 +1,34 @@
 """What a step must execute by the model's sizes alone, to hold the count of the HLO against."""
 
+from typing import NamedTuple
+
+from qwenvl_jax.model import splash as kernel
 from qwenvl_jax.model.config import ModelConfig
 
 
 def hardware_flops(
-    model: ModelConfig, trained: set[str], *, rows: int, length: int, slots: int
+    model: ModelConfig, trained: set[str], *, rows: int, length: int, slots: int, splash: bool
 ) -> float:
     """Matmul FLOPs of a step on all devices together: every slot and position is worked on,
-    attention is dense, and remat repeats what its policy says.
+    and remat repeats what its policy says.
 
     Args:
       trained: names of the towers with a trainable parameter, of `vit`, `adapter`, `decoder`.
+      splash: attention within a tower by the TPU kernel where it fits, not dense.
     """
     vit, adapter, decoder = model.vit, model.adapter, model.decoder
     patches = (vit.image_size // vit.patch_size) ** 2
     images, positions = rows * slots, rows * length
 
     below = bool(trained & {"vit", "adapter"})  # the decoder's input has a gradient
+    products = _attention(patches, vit.heads, vit.head_width, causal=False, splash=splash)
     tower = _blocks(
-        vit.layers, vit.width, vit.mlp_width, 2, patches, "vit" in trained, False, model.remat
+        vit.layers, vit.width, vit.mlp_width, 2, products, "vit" in trained, False, model.remat
     )
     patch = 2 * patches * 3 * vit.patch_size**2 * vit.width * (2 if "vit" in trained else 1)
+    products = _attention(length, decoder.heads, decoder.head_width, causal=True, splash=splash)
     language = _blocks(
-        decoder.layers, decoder.width, decoder.mlp_width, 3, length, "decoder" in trained, below,
+        decoder.layers, decoder.width, decoder.mlp_width, 3, products, "decoder" in trained, below,
         model.remat,
     )  # fmt: skip
     # The head's chunks are always computed again.
@@ -31,20 +37,39 @@ def hardware_flops(
     return float(images * (patches * tower + patch + resample) + positions * (language + head))
 
 
-def _blocks(layers, width, mlp, mlp_matmuls, context, trained, needs_input, remat) -> float:
+class _Attention(NamedTuple):
+    """FLOPs a token of one layer's attention, projections aside."""
+
+    forward: float
+    backward: float
+    dots_again: tuple[float, float]  # what the policy `dots` repeats: frozen, trained
+
+
+def _attention(length, heads, width, *, causal: bool, splash: bool) -> _Attention:
+    product = 2.0 * length * heads * width
+    if not (splash and kernel.fits(length)):
+        return _Attention(2 * product, 4 * product, (product, 2 * product))
+    product *= -(-width // kernel.LANES) * kernel.LANES / width
+    if causal:  # blocks above the diagonal are skipped, those on it are whole
+        blocks = length // next(block for block in kernel.BLOCKS if length % block == 0)
+        product *= (blocks + 1) / (2 * blocks)
+    # Its two backward kernels make the scores anew: 3 products and 4.
+    return _Attention(2 * product, 7 * product, (2 * product, 2 * product))
+
+
+def _blocks(layers, width, mlp, mlp_matmuls, attention, trained, needs_input, remat) -> float:
     """FLOPs a token of a stack of blocks."""
     weights = 2 * (4 * width**2 + mlp_matmuls * width * mlp)
-    scores = 4 * context * width
     if not (trained or needs_input):
-        return layers * (weights + scores)
-    backward = weights * (1 + trained) + 2 * scores
+        return layers * (weights + attention.forward)
+    backward = weights * (1 + trained) + attention.backward
     # A block's last product is not needed to go back through it.
     again = {
         "none": 0,
-        "dots": scores if trained else scores / 2,
-        "full": weights + scores - 2 * width * mlp,
+        "dots": attention.dots_again[trained],
+        "full": weights + attention.forward - 2 * width * mlp,
     }[remat]
-    return layers * (weights + scores + backward + again)
+    return layers * (weights + attention.forward + backward + again)
 
 
 def _adapter(queries: int, patches: int, vit: int, width: int, trained: set[str]) -> float:

@@ -37,7 +37,33 @@ def matmul_flops(program: Program) -> float:
                 total += runs * _dot(instruction, body)
             elif instruction.op == "convolution":
                 total += runs * _convolution(instruction, body)
+            elif instruction.op == "custom-call":
+                total += runs * _kernel(instruction, body)
     return total
+
+
+# Products of queries by keys, or of their size, in each of the splash kernels.
+_SPLASH = (("splash_mha_fwd", 2), ("splash_mha_dq", 3), ("splash_mha_dkv", 4))
+
+
+def _kernel(call: Instruction, body: dict[str, Instruction]) -> float:
+    """A Pallas kernel's FLOPs, of which XLA knows nothing. Segmented ones are causal.
+
+    Raises:
+      ValueError: a kernel that is not known here: its work would go uncounted.
+    """
+    if 'custom_call_target="tpu_custom_call"' not in call.text:
+        return 0.0
+    products = next((n for name, n in _SPLASH if call.name.startswith(name)), None)
+    if products is None:
+        raise ValueError(f"HLO kernel {call.name}: how much it computes is not known")
+    mask = body[call.operands[0]].arrays[0]  # (.., blocks of queries, blocks of keys)
+    batch, heads, length, width = next(
+        a.dims for name in call.operands for a in body[name].arrays if len(a.dims) == 4
+    )
+    blocks = mask.dims[-1]
+    share = (blocks + 1) / (2 * blocks) if "segmented" in call.name else 1.0
+    return products * 2.0 * batch * heads * length**2 * width * share
 
 
 def _dot(dot: Instruction, body: dict[str, Instruction]) -> float:

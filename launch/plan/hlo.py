@@ -65,11 +65,13 @@ def parse(text: str) -> Program:
             if header:
                 body = computations.setdefault(header[2], {})
                 entry = header[2] if header[1] else entry
-        elif line.startswith("}"):
+        elif line == "}" or line.startswith("}, execution_thread"):
             body = None
-        elif " = " in line:
-            instruction = _instruction(line)
-            body[instruction.name] = instruction
+        elif line.startswith(" ") and " = " in line:
+            last = _instruction(line)
+            body[last.name] = last
+        elif body:  # a kernel's metadata goes on over several lines
+            last = body[last.name] = last._replace(text=last.text + line)
     if not entry:
         raise ValueError("HLO text without an ENTRY computation")
     return Program(computations, _runs(computations, entry), _fused(computations))
