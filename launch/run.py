@@ -2,12 +2,13 @@
 
 The config file may take a variant after a colon (`configs/stage1.py:demo`), and any field can be
 set on the command line (`--config.optim.steps=100`). A work directory that holds a checkpoint is
-resumed.
+resumed, and its compiled programs are kept beside them.
 """
 
 import sys
 from pathlib import Path
 
+import jax
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -26,6 +27,9 @@ def main(_) -> None:
     logs.start()
     if _MULTIHOST.value:
         hosts.join()
+    if not jax.config.jax_compilation_cache_dir:  # what JAX_COMPILATION_CACHE_DIR names goes first
+        folder = Path(_WORKDIR.value).absolute() / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
     stage.train(_CONFIG.value, _WORKDIR.value)
 
 

@@ -27,13 +27,15 @@ class MetricWriter:
     """Appends to `metrics.jsonl` and TensorBoard, flushed at every write.
 
     A run that resumes at step `first` drops what was logged from there on, so that its log equals
-    that of a run that was never interrupted.
+    that of a run that was never interrupted; `lost` is how many steps that were.
     """
 
     def __init__(self, workdir: Path, first: int):
         workdir.mkdir(parents=True, exist_ok=True)
         path = workdir / "metrics.jsonl"
-        kept = [m for m in read_metrics(path) if m["step"] < first] if path.exists() else []
+        logged = read_metrics(path) if path.exists() else []
+        kept = [m for m in logged if m["step"] < first]
+        self.lost = len({m["step"] for m in logged if m["step"] >= first and "loss" in m})
         partial = path.with_suffix(".partial")
         partial.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
         partial.replace(path)

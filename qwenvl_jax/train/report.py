@@ -155,4 +155,9 @@ class Report:
         self._writer.close()
         plot_losses(self._workdir / "metrics.jsonl", self._workdir / "loss.png")
         shares = ", ".join(f"{k.split('/')[1]} {v:.1%}" for k, v in self._timer.shares().items())
-        logging.info("wall time %.0f s; share of the loop: %s", self._timer.elapsed(), shares)
+        logging.info(
+            "wall time %.0f s; share of it: %s; steps done again after an interruption: %d",
+            self._timer.elapsed(),
+            shares,
+            self._writer.lost,
+        )

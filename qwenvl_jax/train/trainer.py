@@ -94,11 +94,12 @@ def run(
       The final state and the frozen parameters.
     """
     starting.check(config.model, config.init)
-    prepared = prepare(config, batch_shapes, num_sources=len(sources))
+    timer = Timer()
+    with timer("compile"):
+        prepared = prepare(config, batch_shapes, num_sources=len(sources))
     report = Report(Path(workdir), config, sources, prepared.mesh, batch_shapes)
     report.memory(memory(prepared.train_step))
     checkpoints = Checkpoints(workdir, config.checkpoint, run_config)
-    timer = Timer()
     with jax.set_mesh(prepared.mesh):
         first, data_state = 0, None
         if checkpoints.latest_step() is None:

@@ -23,7 +23,9 @@ def test_a_resumed_log_equals_an_uninterrupted_one(tmp_path):
     """
     log(tmp_path / "whole", 0, 20).close()
     log(tmp_path / "cut", 0, 13).close()
-    log(tmp_path / "cut", 10, 20).close()
+    resumed = log(tmp_path / "cut", 10, 20)
+    resumed.close()
+    assert resumed.lost == 3
     whole, cut = ((tmp_path / n / "metrics.jsonl").read_text() for n in ("whole", "cut"))
     assert whole == cut
     assert [line["step"] for line in read_metrics(tmp_path / "cut/metrics.jsonl")] == [*range(20)]
