@@ -4,7 +4,7 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	&& echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-torch lint clean
+.PHONY: demo ablation test test-torch lint clean
 
 # A step's buffers are larger than glibc keeps: it would give them back to the system after every
 # step and fault them in again page by page, a fifth of the step's time on two cores.
@@ -13,6 +13,9 @@ KEEP_PAGES := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=80000000000 \
 
 demo: .venv/done
 	$(KEEP_PAGES) JAX_PLATFORMS=cpu $(BIN)/python launch/demo.py --workdir=runs/demo
+
+ablation: .venv/done
+	$(KEEP_PAGES) JAX_PLATFORMS=cpu $(BIN)/python launch/ablation.py --workdir=runs/ablation
 
 test: lint
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m "not torch"

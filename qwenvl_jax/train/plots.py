@@ -26,7 +26,7 @@ def plot_losses(metrics: str | Path, out: str | Path) -> None:
             axes.plot(*points.T, "o--", color=colour, label=name)
             continue
         axes.plot(*points.T, color=colour, alpha=0.2, linewidth=0.8)
-        axes.plot(points[:, 0], _smooth(points[:, 1]), color=colour, label=name)
+        axes.plot(points[:, 0], smooth(points[:, 1]), color=colour, label=name)
     axes.set(xlabel="step", ylabel="loss, nats a labelled token")
     axes.grid(alpha=0.3)
     if names:
@@ -35,7 +35,7 @@ def plot_losses(metrics: str | Path, out: str | Path) -> None:
     plt.close(figure)
 
 
-def _smooth(values: np.ndarray, keep: float = 0.95) -> np.ndarray:
+def smooth(values: np.ndarray, keep: float = 0.95) -> np.ndarray:
     """Exponential mean without the pull of its start."""
     total, weight, out = 0.0, 0.0, []
     for value in values:
