@@ -8,18 +8,20 @@ report   WORKDIR/sweep/report
 """
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 from absl import app, flags
 from ml_collections import ConfigDict
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
 from configs import stage0, stage1
 from configs.ablations import queries
 from data_pipelines.build.scenes import SceneConfig, build_scenes
-from launch import logs, stage
+from launch import logs
 from launch.sweep import sweep
 from launch.sweeps.grid import Arm
 from launch.sweeps.runner import Evaluation
@@ -67,12 +69,21 @@ def captions_page(folder: Path, decoder: Path, steps: int) -> ConfigDict:
     return config
 
 
+def train(config: ConfigDict, workdir: Path) -> None:
+    """In a process of its own: this one must hold no device while the sweep's runs want one."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    stored = workdir / "config.json"
+    stored.write_text(config.to_json(), "utf-8")
+    command = [f"{ROOT}/launch/run.py", f"--config={ROOT}/configs/stored.py:{stored}"]
+    subprocess.run([sys.executable, *command, f"--workdir={workdir}"], check=True)
+
+
 def main(_) -> None:
     logs.start()
     workdir = Path(_WORKDIR.value)
     data, decoder = workdir / "data", workdir / "stage0"
     build_data(data)
-    stage.train(decoder_page(data, _DECODER_STEPS.value), decoder)
+    train(decoder_page(data, _DECODER_STEPS.value), decoder)
     test = tuple(str(data / "test" / f"scenes_{language}") for language in ("en", "zh"))
     unfinished = sweep(
         captions_page(data, decoder, _STEPS.value),

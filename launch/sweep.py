@@ -21,8 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from launch import logs
 from launch.sweeps import grid, sweep_file
+from launch.sweeps.compare import statement
 from launch.sweeps.plan import plan
+from launch.sweeps.report import write_report
 from launch.sweeps.runner import Evaluation, run_all
+from launch.sweeps.tables import markdown
 
 
 def sweep(
@@ -34,17 +37,28 @@ def sweep(
     evaluation: Evaluation,
     parallel: int = 1,
     retry_failed: bool = False,
+    released: str = "",
 ) -> int:
     """Run every arm with every seed and report; returns how many runs are not finished.
+
+    Args:
+      released: a JSON file {arm: {figure: value}} of what the arms cost at the released size.
 
     Raises:
       ValueError: every mistake there is, before anything is started.
     """
     runs = plan(base, arms, seeds=seeds, workdir=workdir)
     sweep_file.claim(workdir, runs, arms, evaluation=evaluation._asdict())
-    return run_all(
+    unfinished = run_all(
         runs, workdir, evaluation=evaluation, parallel=parallel, retry_failed=retry_failed
     )
+    if unfinished < len(runs):
+        results = write_report(runs, workdir, released=released)
+        print(markdown(results))
+        for name, found in results.figures().items():
+            print(f"{name}: {statement(found)}")
+        print(f"look at {workdir}/report/report.html")
+    return unfinished
 
 
 def heldout_folders(base: ConfigDict) -> tuple[str, ...]:
@@ -72,6 +86,7 @@ def main(_) -> None:
             ),
             parallel=values.parallel,
             retry_failed=values.retry_failed,
+            released=values.released,
         )
     except ValueError as error:
         sys.exit(f"sweep: {error}")
@@ -91,5 +106,6 @@ if __name__ == "__main__":
     flags.DEFINE_list("evaluate", [], "Folders of records to score (default: the held-out ones).")
     flags.DEFINE_integer("limit", 256, "The first records of each.", lower_bound=1)
     flags.DEFINE_integer("rows", 32, "Questions to a batch.", lower_bound=1)
+    flags.DEFINE_string("released", "", "JSON {arm: {figure: value}}: costs at the released size.")
     flags.mark_flags_as_required(["config", "workdir"])
     app.run(main)

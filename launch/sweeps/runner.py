@@ -148,19 +148,21 @@ def _after(
 
 def _start(command: list[str], run: Run, slot: int, parallel: int, lock: int) -> subprocess.Popen:
     cores = sorted(os.sched_getaffinity(0))
-    mine = cores[slot::parallel] or cores
-    with (run.folder / LOG).open("ab") as log:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=os.environ | _devices(slot, parallel),
-            pass_fds=(lock,),
-            # XLA makes a thread for each core that it may use, so this must be said before it
-            # starts.
-            preexec_fn=lambda: os.sched_setaffinity(0, mine),
-        )
+    # XLA makes a thread for each core that it may use, so this must be said before it starts; a
+    # process inherits the cores of the thread that starts it.
+    os.sched_setaffinity(0, cores[slot::parallel] or cores)
+    try:
+        with (run.folder / LOG).open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=os.environ | _devices(slot, parallel),
+                pass_fds=(lock,),
+            )
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def _devices(slot: int, parallel: int) -> dict[str, str]:

@@ -109,13 +109,14 @@ class Report:
             "padding": 1 - scalars["tokens"] / self._positions,
         }
         scalars["lr/vit_first"] = vit_rate
+        scalars["flops"] = self._ideal_flops(scalars, sums)
         speed = {
             "seconds": seconds,
             "tokens_per_second": scalars["tokens"] / seconds,
             "images_per_second": scalars["images"] / seconds,
         }
         if self._peak:
-            speed["mfu"] = self._ideal_flops(scalars, sums) / seconds / self._peak
+            speed["mfu"] = scalars["flops"] / seconds / self._peak
         self._writer.write(step, scalars | self._stream.metrics() | speed | self._timer.shares())
         self._progress.update(step + 1, scalars | speed)
 

@@ -1,0 +1,132 @@
+"""report.html: one file that needs no network and no other file."""
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from launch.sweeps.answers import Row
+from launch.sweeps.compare import LEVEL, statement
+from launch.sweeps.costs import COLUMNS
+from launch.sweeps.results import Results
+from launch.sweeps.tables import cell
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em }
+table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto }
+th, td { border: 1px solid #ccc; padding: .3em .6em; text-align: left; vertical-align: top }
+th { background: #f3f3f3 } table.sortable th { cursor: pointer }
+img { max-width: 100% } td img { image-rendering: pixelated }
+pre { background: #f3f3f3; padding: .6em; overflow-x: auto }
+"""
+# A click on a head sorts by that column; a second one turns the order round.
+_SCRIPT = """
+for (const head of document.querySelectorAll('table.sortable th')) {
+  head.addEventListener('click', () => {
+    const body = head.closest('table').tBodies[0], column = head.cellIndex;
+    const up = head.dataset.up = head.dataset.up === '1' ? '0' : '1';
+    const value = row => row.cells[column].dataset.value ?? row.cells[column].textContent;
+    const order = (a, b) => (value(a) - value(b)) || value(a).localeCompare(value(b));
+    [...body.rows].sort((a, b) => up === '1' ? order(a, b) : order(b, a))
+      .forEach(row => body.append(row));
+  });
+}
+"""
+
+
+def write_page(
+    results: Results,
+    out: Path,
+    *,
+    about: Mapping[str, Any],
+    pictures: Mapping[str, Path],
+    answers: Mapping[str, Sequence[Row]],
+    released: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """
+    Args:
+      about: `sweep.json`.
+      pictures: title -> PNG.
+      answers: title -> records with every arm's answer.
+      released: arm -> figures of the released size; may be empty.
+    """
+    parts = ["<h1>Sweep</h1>", _summary(results, about), "<h2>Arms</h2>", _arms(results, released)]
+    parts += ["<h2>Which arms differ</h2>", _statements(results)]
+    for title, path in pictures.items():
+        data = base64.b64encode(path.read_bytes()).decode()
+        parts.append(f"<h2>{_text(title)}</h2><img src='data:image/png;base64,{data}'>")
+    for title, rows in answers.items():
+        parts += [f"<h2>Answers: {_text(title)}</h2>", _answers(results.arms, rows)]
+    parts += ["<h2>Overrides and code</h2>", _settings(about)]
+    body = "\n".join(parts)
+    out.write_text(
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Sweep</title>"
+        f"<style>{_STYLE}</style><body>{body}<script>{_SCRIPT}</script></body></html>",
+        "utf-8",
+    )
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value), quote=True)
+
+
+def _summary(results: Results, about: Mapping[str, Any]) -> str:
+    done = len(results.by_run)
+    words = [f"{done} of {len(about['runs'])} runs are finished."]
+    if results.missing:
+        words.append(f"Missing: {', '.join(results.missing)}.")
+    words.append(
+        f"± is half a {LEVEL:.0%} interval of the mean over seeds. It holds what changes with the"
+        " seed (weights at random, order of the data), not which records were scored."
+    )
+    return f"<p>{_text(' '.join(words))}</p>"
+
+
+def _arms(results: Results, released: Mapping[str, Mapping[str, Any]]) -> str:
+    figures = results.figures() | {COLUMNS[n]: c for n, c in results.costs.items()}
+    extra = list(dict.fromkeys(name for values in released.values() for name in values))
+    heads = ["arm", *figures, *(f"released size: {name}" for name in extra)]
+    rows = []
+    for arm in results.arms:
+        cells = [f"<td>{_text(arm)}</td>"]
+        for found in figures.values():
+            value = found.mean.get(arm, "")
+            cells.append(f"<td data-value='{value}'>{_text(cell(found, arm))}</td>")
+        cells += [f"<td>{_text(released.get(arm, {}).get(name, '-'))}</td>" for name in extra]
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    head = "".join(f"<th>{_text(name)}</th>" for name in heads)
+    return (
+        "<p>A click on a head sorts.</p><table class='sortable'>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _statements(results: Results) -> str:
+    lines = "".join(
+        f"<li>{_text(name)}: {_text(statement(found))}</li>"
+        for name, found in results.figures().items()
+    )
+    return f"<ul>{lines}</ul>"
+
+
+def _answers(arms: Sequence[str], rows: Sequence[Row]) -> str:
+    head = "".join(f"<th>{_text(name)}</th>" for name in ["picture", "true", *arms])
+    body = []
+    for row in rows:
+        picture = f"<img src='{row.picture}'>" if row.picture else ""
+        said = "".join(f"<td>{_text(row.answers.get(arm, '-'))}</td>" for arm in arms)
+        body.append(f"<tr><td>{picture}</td><td>{_text(row.true)}</td>{said}</tr>")
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def _settings(about: Mapping[str, Any]) -> str:
+    states = [
+        f"commit {state['commit']}, {len(state['changed'])} files changed since"
+        if state
+        else "outside a git clone"
+        for state in about["git"]
+    ]
+    plain = {"arms": about["arms"], "scored on": about["evaluation"], "code": states}
+    return f"<pre>{_text(json.dumps(plain, indent=1, ensure_ascii=False))}</pre>"

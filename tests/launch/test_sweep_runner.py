@@ -1,0 +1,60 @@
+"""Runs as processes: what is kept, resumed and left alone when the command is given again."""
+
+import json
+import sys
+
+import pytest
+
+from launch.sweeps import runner
+from launch.sweeps.plan import Run
+from launch.sweeps.progress import standing
+
+NOTHING = runner.Evaluation((), 1, 1)
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """Real processes in place of trainings: each notes that it ran; `bad` ends with an error."""
+
+    def commands(run, evaluation):
+        code = f"open({str(tmp_path / 'ran')!r}, 'a').write({run.arm + ' '!r})"
+        end = "\nraise ValueError('no such thing')" if run.arm == "bad" else ""
+        return [sys.executable, "-c", code + end], []
+
+    monkeypatch.setattr(runner, "commands", commands)
+    return tmp_path / "ran"
+
+
+def go(tmp_path, arms, retry_failed=False):
+    runs = [Run(arm, 0, tmp_path / arm, {"optim": {"steps": 2}}) for arm in arms]
+    unfinished = runner.run_all(
+        runs, tmp_path, evaluation=NOTHING, parallel=2, retry_failed=retry_failed
+    )
+    return runs, unfinished
+
+
+def test_finished_runs_are_kept_and_failed_ones_wait_for_a_word(started, tmp_path):
+    """Again and again, a sweep of days must not start over, nor repeat what cannot work."""
+    runs, unfinished = go(tmp_path, ["good", "bad"])
+    assert unfinished == 1 and sorted(started.read_text().split()) == ["bad", "good"]
+    assert standing(runs[0]).state == "finished"
+    assert standing(runs[1]).error == "ValueError: no such thing"
+    assert json.loads((tmp_path / "good" / "config.json").read_text()) == runs[0].config
+    go(tmp_path, ["good", "bad"])
+    assert len(started.read_text().split()) == 2
+    go(tmp_path, ["good", "bad"], retry_failed=True)
+    assert started.read_text().split()[2:] == ["bad"]
+
+
+def test_a_broken_run_goes_on(started, tmp_path):
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "metrics.jsonl").write_text('{"step": 0, "loss": 2.0}\n{"step": 1, "lo')
+    run = Run("cut", 0, tmp_path / "cut", {"optim": {"steps": 2}})
+    assert standing(run)[:3] == ("broken", 1, 2.0)
+    assert go(tmp_path, ["cut"])[1] == 0 and started.read_text().split() == ["cut"]
+
+
+def test_one_sweep_at_a_time(started, tmp_path):
+    """Two would write one checkpoint folder."""
+    with runner._locked(tmp_path), pytest.raises(ValueError, match="are at work here"):
+        go(tmp_path, ["good"])

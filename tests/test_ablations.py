@@ -1,0 +1,41 @@
+"""The ablations that come along: every arm is a page that parses, and is fair where it says so."""
+
+import numpy as np
+import pytest
+
+from configs import stage1
+from configs.ablations import frozen_vit, queries
+from data_pipelines.build.scenes import SceneConfig, build_scenes
+from data_pipelines.stream.stream import Stream
+from launch.stage import parse
+from launch.sweeps.grid import Arm, product
+from launch.sweeps.plan import LINKED, override
+
+
+@pytest.mark.parametrize("page", [queries, frozen_vit])
+def test_released_arms_parse(page):
+    for arm in product([[Arm(n, o) for n, o in page.get_arms("").items()]]):
+        linked = {two: arm.overrides[one] for one, two in LINKED.items() if one in arm.overrides}
+        training, stream, _ = parse(override(stage1.get_config(), arm.overrides | linked))
+        assert stream.seq_len / 7 >= training.model.adapter.num_queries + 2 + 30
+    with pytest.raises(ValueError, match="'half' is not known"):
+        page.get_arms("half")
+
+
+def test_demo_arms_see_the_same_pictures_in_the_same_steps(tmp_path):
+    """Packing by length would show fewer queries more pictures, and others."""
+    sizes = SceneConfig(
+        scenes=200, eval_scenes=8, text_scenes=400, max_objects=2, shards=2, processes=1
+    )
+    build_scenes(sizes, tmp_path)
+    seen = []
+    for overrides in queries.get_arms("demo").values():
+        config = override(stage1.get_config(f"demo,data={tmp_path}"), overrides)
+        config.data.num_queries, config.data.num_workers = overrides["model.adapter.num_queries"], 0
+        stream = Stream(parse(config)[1], state=None, num_hosts=1, host=0)
+        seen.append([next(stream) for _ in range(3)])
+        stream.close()
+    for batches in seen[1:]:
+        for mine, first in zip(batches, seen[0], strict=True):
+            assert mine.image_mask.sum() == 64
+            np.testing.assert_array_equal(mine.images, first.images)
