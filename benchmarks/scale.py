@@ -34,14 +34,14 @@ def _row(pod: str, topology: str, page: str, **overrides: int | str) -> Row:
 # change memory alone.
 ROWS = (
     _row("v5e-256", "v5e:16x16", "stage1", data=2, fsdp=128),
-    _row("v5p-128", "v5p:4x4x4", "stage1", fsdp=64, accumulation=24),
-    _row("v5p-512", "v5p:4x8x8", "stage1", data=2, fsdp=128),
-    _row("v6e-256", "v6e:16x16", "stage1", data=2, fsdp=128),
     _row("v5e-256", "v5e:16x16", "stage2", fsdp=128),
+    _row("v5p-128", "v5p:4x4x4", "stage1", fsdp=64, accumulation=24),
     _row("v5p-128", "v5p:4x4x4", "stage2", fsdp=32, accumulation=16),
-    _row("v5p-512", "v5p:4x8x8", "stage2", fsdp=128),
-    _row("v6e-256", "v6e:16x16", "stage2", fsdp=128),
     _row("v5p-128", "v5p:4x4x4", "stage3", fsdp=32, accumulation=1),
+    _row("v6e-256", "v6e:16x16", "stage1", data=2, fsdp=128),
+    _row("v6e-256", "v6e:16x16", "stage2", fsdp=128),
+    _row("v5p-512", "v5p:4x8x8", "stage1", data=2, fsdp=128),
+    _row("v5p-512", "v5p:4x8x8", "stage2", fsdp=128),
 )
 # Positions of a mean sample, and those with a loss: the paper's padded captions; of the other
 # stages an estimate, as the paper gives none.
