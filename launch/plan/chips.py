@@ -44,6 +44,7 @@ def get_topology(name: str, *, slices: int = 1) -> Topology:
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", _ACCELERATORS[family])
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no chip to be kept to one process
     from jax.experimental import topologies  # reads the environment
 
     sizes = {"num_slices": slices} if slices > 1 else {}
