@@ -54,7 +54,8 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"error: {error}")
     except BrokenProcessPool:
-        sys.exit("error: a worker was killed (memory?); the same command goes on from here")
+        again = "goes on from here" if arguments.job == "run" else "starts over"
+        sys.exit(f"error: a worker was killed (memory?); the same command {again}")
     if arguments.job == "scenes":
         fields = vars(arguments)
         del fields["job"]
