@@ -32,7 +32,7 @@ def test_demo_arms_see_the_same_pictures_in_the_same_steps(tmp_path):
     for overrides in queries.get_arms("demo").values():
         config = override(stage1.get_config(f"demo,data={tmp_path}"), overrides)
         config.data.num_queries, config.data.num_workers = overrides["model.adapter.num_queries"], 0
-        stream = Stream(parse(config)[1], state=None, num_hosts=1, host=0)
+        stream = Stream(parse(config)[1])
         seen.append([next(stream) for _ in range(3)])
         stream.close()
     for batches in seen[1:]:
