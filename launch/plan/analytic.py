@@ -3,7 +3,9 @@
 from typing import NamedTuple
 
 from qwenvl_jax.model import splash as kernel
-from qwenvl_jax.model.config import ModelConfig
+from qwenvl_jax.model import windows
+from qwenvl_jax.model.config import ModelConfig, VitConfig
+from qwenvl_jax.train import flops
 
 
 def hardware_flops(
@@ -16,12 +18,12 @@ def hardware_flops(
       trained: names of the towers with a trainable parameter, of `vit`, `adapter`, `decoder`.
       splash: attention within a tower by the TPU kernel where it fits, not dense.
     """
-    vit, adapter, decoder = model.vit, model.adapter, model.decoder
+    vit, decoder = model.vit, model.decoder
     patches = (vit.image_size // vit.patch_size) ** 2
     images, positions = rows * slots, rows * length
 
     below = bool(trained & {"vit", "adapter"})  # the decoder's input has a gradient
-    products = _attention(patches, vit.heads, vit.head_width, causal=False, splash=splash)
+    products = _vision(vit, patches, splash)
     tower = _blocks(
         vit.layers, vit.width, vit.mlp_width, 2, products, "vit" in trained, False, model.remat
     )
@@ -33,8 +35,8 @@ def hardware_flops(
     )  # fmt: skip
     # The head's chunks are always computed again.
     head = 2 * decoder.width * decoder.vocab_size * (3 + ("decoder" in trained))
-    resample = _adapter(adapter.num_queries, patches, vit.width, decoder.width, trained)
-    return float(images * (patches * tower + patch + resample) + positions * (language + head))
+    adapter = flops.adapter_flops(model) * (3 if below else 1)
+    return float(images * (patches * tower + patch + adapter) + positions * (language + head))
 
 
 class _Attention(NamedTuple):
@@ -57,6 +59,26 @@ def _attention(length, heads, width, *, causal: bool, splash: bool) -> _Attentio
     return _Attention(2 * product, 7 * product, (2 * product, 2 * product))
 
 
+def _vision(vit: VitConfig, patches: int, splash: bool) -> _Attention:
+    """Of a mean layer: windows are images of their own."""
+    whole = _attention(patches, vit.heads, vit.head_width, causal=False, splash=splash)
+    sees_all = windows.global_layers(vit)
+    if sees_all is None:
+        return whole
+    inside = (vit.window // vit.patch_size) ** 2
+    part = _attention(inside, vit.heads, vit.head_width, causal=False, splash=splash)
+    share = float(sees_all.mean())
+
+    def mean(a: float, b: float) -> float:
+        return share * a + (1 - share) * b
+
+    return _Attention(
+        mean(whole.forward, part.forward),
+        mean(whole.backward, part.backward),
+        tuple(mean(a, b) for a, b in zip(whole.dots_again, part.dots_again, strict=True)),
+    )
+
+
 def _blocks(layers, width, mlp, mlp_matmuls, attention, trained, needs_input, remat) -> float:
     """FLOPs a token of a stack of blocks."""
     weights = 2 * (4 * width**2 + mlp_matmuls * width * mlp)
@@ -70,11 +92,3 @@ def _blocks(layers, width, mlp, mlp_matmuls, attention, trained, needs_input, re
         "full": weights + attention.forward - 2 * width * mlp,
     }[remat]
     return layers * (weights + attention.forward + backward + again)
-
-
-def _adapter(queries: int, patches: int, vit: int, width: int, trained: set[str]) -> float:
-    """FLOPs of the adapter on an image."""
-    matmuls = 2 * patches * width * (vit + 2 * width) + 2 * queries * 3 * width**2
-    scores = 4 * queries * patches * width
-    times = 3 if trained & {"vit", "adapter"} else 1
-    return times * (matmuls + scores)

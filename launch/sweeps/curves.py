@@ -47,7 +47,8 @@ def read_curve(run: Run) -> Curve:
     if not lines:
         raise ValueError(f"{run.folder / 'metrics.jsonl'} has no training step")
     amounts = {name: np.cumsum([line[name] for line in lines]) for name in AMOUNTS}
-    return Curve(run.arm, run.seed, smooth([line["loss"] for line in lines]), amounts)
+    losses = np.array([line["loss"] for line in lines])
+    return Curve(run.arm, run.seed, smooth(losses), amounts)
 
 
 def bands(curves: Sequence[Curve], amount: Amount) -> list[Band]:

@@ -32,7 +32,7 @@ def plot_curves(curves: Sequence[Curve], amount: Amount, out: Path) -> None:
             half = np.array([half_width(column) for column in band.losses.T])
             axes.fill_between(band.x, mean - half, mean + half, color=colour, alpha=0.15, lw=0)
         lowest, highest = min(lowest, mean.min()), max(highest, mean.max())
-    room = 0.05 * (highest - lowest)
+    room = 0.05 * (highest - lowest) or 0.05
     axes.set_ylim(lowest - room, highest + room)
     axes.set(xlabel=LABELS[amount], ylabel="training loss, nats a labelled token")
     axes.grid(alpha=0.3)

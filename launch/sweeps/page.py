@@ -10,8 +10,9 @@ from typing import Any
 from launch.sweeps.answers import Row
 from launch.sweeps.compare import LEVEL, statement
 from launch.sweeps.costs import COLUMNS
+from launch.sweeps.released import Released
 from launch.sweeps.results import Results
-from launch.sweeps.tables import cell
+from launch.sweeps.tables import cell, number
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1200px; padding: 0 1em }
@@ -43,16 +44,18 @@ def write_page(
     about: Mapping[str, Any],
     pictures: Mapping[str, Path],
     answers: Mapping[str, Sequence[Row]],
-    released: Mapping[str, Mapping[str, Any]],
+    released: Released,
 ) -> None:
     """
     Args:
       about: `sweep.json`.
       pictures: title -> PNG.
       answers: title -> records with every arm's answer.
-      released: arm -> figures of the released size; may be empty.
+      released: what arms cost at the released size; may be empty.
     """
-    parts = ["<h1>Sweep</h1>", _summary(results, about), "<h2>Arms</h2>", _arms(results, released)]
+    parts = ["<h1>Sweep</h1>", _summary(results, about), "<h2>Arms</h2>", _arms(results)]
+    if released.costs:
+        parts += ["<h2>Cost at the released size</h2>", _released(released)]
     parts += ["<h2>Which arms differ</h2>", _statements(results)]
     for title, path in pictures.items():
         data = base64.b64encode(path.read_bytes()).decode()
@@ -84,23 +87,36 @@ def _summary(results: Results, about: Mapping[str, Any]) -> str:
     return f"<p>{_text(' '.join(words))}</p>"
 
 
-def _arms(results: Results, released: Mapping[str, Mapping[str, Any]]) -> str:
+def _arms(results: Results) -> str:
     figures = results.figures() | {COLUMNS[n]: c for n, c in results.costs.items()}
-    extra = list(dict.fromkeys(name for values in released.values() for name in values))
-    heads = ["arm", *figures, *(f"released size: {name}" for name in extra)]
     rows = []
     for arm in results.arms:
-        cells = [f"<td>{_text(arm)}</td>"]
-        for found in figures.values():
-            value = found.mean.get(arm, "")
-            cells.append(f"<td data-value='{value}'>{_text(cell(found, arm))}</td>")
-        cells += [f"<td>{_text(released.get(arm, {}).get(name, '-'))}</td>" for name in extra]
-        rows.append(f"<tr>{''.join(cells)}</tr>")
+        cells = [(arm, arm)]
+        cells += [(cell(found, arm), found.mean.get(arm, "")) for found in figures.values()]
+        rows.append(cells)
+    return "<p>A click on a head sorts.</p>" + _sortable(["arm", *figures], rows)
+
+
+def _released(released: Released) -> str:
+    columns = list(next(iter(released.costs.values())))
+    rows = [
+        [(arm, arm), *((number(costs[name]), costs[name]) for name in columns)]
+        for arm, costs in released.costs.items()
+    ]
+    words = f"Compiled for {released.topology} by launch/compile.py, not run."
+    return f"<p>{_text(words)}</p>" + _sortable(["arm", *columns], rows)
+
+
+def _sortable(heads: Sequence[str], rows: Sequence[Sequence[tuple[str, Any]]]) -> str:
+    """A table of (what is shown, what it is sorted by)."""
     head = "".join(f"<th>{_text(name)}</th>" for name in heads)
-    return (
-        "<p>A click on a head sorts.</p><table class='sortable'>"
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td data-value='{_text(key)}'>{_text(shown)}</td>" for shown, key in cells)
+        + "</tr>"
+        for cells in rows
     )
+    return f"<table class='sortable'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _statements(results: Results) -> str:

@@ -4,10 +4,11 @@ Every mistake in every arm is found before the first run starts: a sweep must no
 because its fifth arm has a typo.
 """
 
+import functools
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ from ml_collections import ConfigDict
 from data_pipelines.stream.source import ShardedSource
 from launch import stage
 from launch.sweeps.grid import Arm
+from qwenvl_jax import trees
+from qwenvl_jax.checkpoint import resized
+from qwenvl_jax.checkpoint.names import parameter_shapes
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.train import starting
 from qwenvl_jax.train.config import TrainConfig
@@ -67,7 +71,7 @@ def plan(base: ConfigDict, arms: Sequence[Arm], *, seeds: int, workdir: str | Pa
             configs[arm.name] = config
     errors += [f"{', '.join(names)}: {error}" for error, names in whose.items()]
     if errors:
-        raise ValueError("\n".join(["nothing was started:", *(f"  {e}" for e in errors)]))
+        raise ValueError("\n".join(errors))
     return [
         Run(
             arm.name,
@@ -117,12 +121,11 @@ def _checked(base: ConfigDict, arm: Arm) -> tuple[dict, list[str]]:
     while True:
         try:
             config = override(base, overrides)
-            training, stream, _ = stage.parse(config)
+            training, stream, held = stage.parse(config)
             _check_start(training)
-            for source in stream.sources:
-                ShardedSource(source.path)
+            check_folders(source.path for source in (*stream.sources, *held.sources))
             return json.loads(config.to_json()), errors
-        except (ValueError, FileNotFoundError) as error:
+        except ValueError as error:
             errors.append(str(error))
             named = [
                 key for key in overrides if re.search(rf"config\.{re.escape(key)}\b", errors[-1])
@@ -134,8 +137,20 @@ def _checked(base: ConfigDict, arm: Arm) -> tuple[dict, list[str]]:
                 overrides.pop(LINKED.get(key, ""), None)
 
 
-def _names(key: str, error: str) -> bool:
-    return re.search(rf"config\.{re.escape(key)}(?![\w.])", error) is not None
+def check_folders(folders: Iterable[str]) -> None:
+    """Whether shards of records are there.
+
+    Raises:
+      ValueError: names every folder that is missing or damaged.
+    """
+    errors = []
+    for folder in dict.fromkeys(folders):
+        try:
+            ShardedSource(folder)
+        except (ValueError, FileNotFoundError) as error:
+            errors.append(str(error))
+    if errors:
+        raise ValueError("; ".join(errors))
 
 
 def override(base: ConfigDict, overrides: dict[str, Any]) -> ConfigDict:
@@ -160,22 +175,27 @@ def override(base: ConfigDict, overrides: dict[str, Any]) -> ConfigDict:
 
 
 def _check_start(config: TrainConfig) -> None:
-    """Whether the weights that an arm starts from are there and fit its query count."""
-    starting.check(config.model, config.init)
-    if not config.init.checkpoint:
+    """Whether the weights that an arm starts from are there and fit it."""
+    init = config.init
+    starting.check(config.model, init)
+    if not init.checkpoint:
         return
-    stored = Path(config.init.checkpoint) / "config.json"
+    stored = Path(init.checkpoint) / "config.json"
     if not stored.is_file():
-        raise ValueError(f"config.init.checkpoint={config.init.checkpoint} is no work directory")
+        raise ValueError(f"config.init.checkpoint={init.checkpoint} is no work directory")
     model = ModelConfig.from_dict(json.loads(stored.read_text("utf-8"))["model"])
     have, want = model.adapter.num_queries, config.model.adapter.num_queries
-    if (
-        have != want
-        and config.init.takes("adapter/query")
-        and config.init.resize_queries == "refuse"
-    ):
+    if have != want and init.takes("adapter/query") and init.resize_queries == "refuse":
         raise ValueError(
-            f"config.init.checkpoint={config.init.checkpoint} has {have} queries and"
+            f"config.init.checkpoint={init.checkpoint} has {have} queries and"
             f" config.model.adapter.num_queries={want}: set config.init.resize_queries to"
             " interpolate or random, or leave them out of config.init.take"
         )
+    found, wanted = (trees.partition(_shapes(m), init.takes)[0] for m in (model, config.model))
+    fitted = resized.stored_shapes(wanted, found, init.resize_queries)
+    trees.check_same_shapes(fitted, found, what=f"config.init.checkpoint={init.checkpoint}")
+
+
+@functools.lru_cache
+def _shapes(model: ModelConfig) -> trees.Tree:
+    return parameter_shapes(model)

@@ -1,27 +1,25 @@
 """WORKDIR/report: report.html, its pictures, results.json and CSV tables, of what is finished."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from launch.sweeps import figures, page, sweep_file, tables
 from launch.sweeps.answers import side_by_side
 from launch.sweeps.curves import AMOUNTS
 from launch.sweeps.plan import Run
+from launch.sweeps.released import Released
 from launch.sweeps.results import Results, as_json, collect
 
 
-def write_report(runs: Sequence[Run], workdir: Path, *, released: str = "") -> Results:
+def write_report(runs: Sequence[Run], workdir: Path, *, released: Released) -> Results:
     """Report the finished runs of a sweep.
 
     Args:
-      released: a JSON file {arm: {figure: value}} of the released size's costs; may be empty.
+      released: what arms cost at the released size; may be empty.
 
     Raises:
-      ValueError: no run is finished, or `released` is no such file.
+      ValueError: no run is finished.
     """
-    at_full_size = _released(released)
     results, about, out = collect(runs), sweep_file.read(workdir), workdir / "report"
     out.mkdir(exist_ok=True)
     pictures = {}
@@ -40,22 +38,10 @@ def write_report(runs: Sequence[Run], workdir: Path, *, released: str = "") -> R
         about=about,
         pictures=pictures,
         answers=answers,
-        released=at_full_size,
+        released=released,
     )
-    (out / "results.json").write_text(as_json(results, about), "utf-8")
+    (out / "results.json").write_text(as_json(results, about, released), "utf-8")
     tables.write_runs(results, out / "runs.csv")
     tables.write_arms(results, out / "arms.csv")
     tables.write_curves(results.curves, out / "curves.csv")
     return results
-
-
-def _released(path: str) -> dict[str, dict[str, Any]]:
-    if not path:
-        return {}
-    try:
-        found = json.loads(Path(path).read_text("utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"--released={path}: {error}") from None
-    if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
-        raise ValueError(f"--released={path}: expected {{arm: {{figure: value}}}}")
-    return found

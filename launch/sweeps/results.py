@@ -1,15 +1,16 @@
 """Everything a sweep found, as plain data: what report.html shows and results.json keeps."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from launch.sweeps.compare import Comparison, compare, statement
 from launch.sweeps.costs import costs
-from launch.sweeps.curves import AMOUNTS, Curve, at_equal, read_curve
+from launch.sweeps.curves import AMOUNTS, Amount, Curve, at_equal, read_curve
 from launch.sweeps.plan import Run
 from launch.sweeps.progress import DONE
+from launch.sweeps.released import Released
 
 LOWER_IS_BETTER = ("perplexity",)
 
@@ -27,8 +28,11 @@ class Results(NamedTuple):
 
     def figures(self) -> dict[str, Comparison]:
         """All of them by name, losses first."""
-        losses = {f"loss at equal {name}": found for name, found in self.losses.items()}
-        return losses | self.scores
+        return _named(self.losses) | self.scores
+
+
+def _named(losses: Mapping[Amount, Any]) -> dict[str, Any]:
+    return {f"loss at equal {name}": found for name, found in losses.items()}
 
 
 def collect(runs: Sequence[Run]) -> Results:
@@ -52,7 +56,7 @@ def collect(runs: Sequence[Run]) -> Results:
     by_run = {
         run.name: {
             name: values[run.arm][run.seed]
-            for name, values in {**losses, **scores, **spent}.items()
+            for name, values in {**_named(losses), **scores, **spent}.items()
             if run.seed in values.get(run.arm, {})
         }
         for run in done
@@ -79,7 +83,7 @@ def read_scores(folder: Path) -> dict[str, float]:
     return found
 
 
-def as_json(results: Results, about: dict[str, Any]) -> str:
+def as_json(results: Results, about: dict[str, Any], released: Released) -> str:
     """`results.json`: what was run, each run's figures, means with intervals, and what they say."""
     figures = {
         name: comparison._asdict() | {"statement": statement(comparison)}
@@ -87,5 +91,6 @@ def as_json(results: Results, about: dict[str, Any]) -> str:
     }
     plain = {"sweep": about, "missing": results.missing, "figures": figures}
     plain["costs"] = {name: found.mean for name, found in results.costs.items()}
+    plain["released"] = released._asdict()
     plain["runs"] = results.by_run
     return json.dumps(plain, indent=1, ensure_ascii=False)

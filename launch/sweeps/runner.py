@@ -1,7 +1,8 @@
 """The runs of a sweep as isolated processes, several at a time, each on its share of the cores.
 
-A run is two commands that a user could type: launch/run.py with the run's stored config, then
-launch/evaluate.py on what came out. Both write into the run's work directory and its `log.txt`.
+A run is two commands that a user could type: launch/run.py with the run's stored config, here or as
+a job of a scheduler, then launch/evaluate.py on what came out, here. Both write into the run's work
+directory and its `log.txt`; `code.json` says which code they were started with.
 """
 
 import fcntl
@@ -10,15 +11,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from launch.sweeps import submit, sweep_file
 from launch.sweeps.plan import Run
 from launch.sweeps.progress import DONE, FAILED, LOG, Display, standing
 
 ROOT = Path(__file__).resolve().parents[2]
+TIED = Path(__file__).with_name("tied.py")
 LOCK = "lock"
 POLL = 0.2  # seconds
 
@@ -29,6 +32,15 @@ class Evaluation(NamedTuple):
     data: tuple[str, ...]  # folders of held-out shards
     limit: int  # the first records of each
     rows: int
+
+
+class _Setting(NamedTuple):
+    """What all runs of a sweep share."""
+
+    evaluation: Evaluation
+    parallel: int
+    where: submit.Where
+    lock: int  # a descriptor
 
 
 class _Active(NamedTuple):
@@ -46,16 +58,20 @@ def run_all(
     evaluation: Evaluation,
     parallel: int,
     retry_failed: bool,
+    where: submit.Where = "here",
 ) -> int:
     """Run what is not finished; returns how many runs are not finished afterwards.
 
     A run that was cut off goes on at its newest checkpoint. One that failed is left alone, its last
-    error shown, unless `retry_failed`. An end of this process ends its runs.
+    error shown, unless `retry_failed`. An end of this process, of whatever kind, ends its runs;
+    jobs that are with a scheduler stay there.
 
     Raises:
       ValueError: runs of this folder are still at work.
     """
+    code = sweep_file.git_state()
     with _locked(workdir) as lock:
+        setting = _Setting(evaluation, parallel, where, lock)
         if retry_failed:
             for run in runs:
                 (run.folder / FAILED).unlink(missing_ok=True)
@@ -69,15 +85,12 @@ def run_all(
                 for slot in range(parallel):
                     if waiting and slot not in used:
                         run = waiting.pop(0)
-                        _store(run)
-                        active.append(_train(run, slot, parallel, lock))
+                        _store(run, code)
+                        active.append(_train(run, slot, setting))
                 display.update({entry.run.name for entry in active})
                 time.sleep(POLL)
-                active = [
-                    after
-                    for entry in active
-                    if (after := _after(entry, parallel, lock, evaluation, display))
-                ]
+                later = [_after(entry, setting, display) for entry in active]
+                active = [entry for entry in later if entry]
         finally:
             for entry in active:
                 entry.process.terminate()
@@ -103,11 +116,17 @@ def _locked(workdir: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _store(run: Run) -> None:
-    """The whole config where the run's own start will write the same."""
+def _store(run: Run, code: dict[str, Any]) -> None:
+    """The whole config where the run's own start will write the same, and the code's state at each
+    start.
+    """
     run.folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(run.config, indent=1, sort_keys=True)
     (run.folder / "config.json").write_text(text, "utf-8")
+    path = run.folder / "code.json"
+    states = json.loads(path.read_text("utf-8")) if path.is_file() else []
+    if code not in states:
+        _write(path, [*states, code])
 
 
 def commands(run: Run, evaluation: Evaluation) -> tuple[list[str], list[str]]:
@@ -120,14 +139,17 @@ def commands(run: Run, evaluation: Evaluation) -> tuple[list[str], list[str]]:
     return [sys.executable, *train], [sys.executable, *score]
 
 
-def _train(run: Run, slot: int, parallel: int, lock: int) -> _Active:
-    process = _start(commands(run, Evaluation((), 0, 0))[0], run, slot, parallel, lock)
+def _train(run: Run, slot: int, setting: _Setting) -> _Active:
+    if setting.where == "here":
+        command = commands(run, setting.evaluation)[0]
+        process = _start(command, run, slot, setting)
+    else:
+        job = submit.job(setting.where, run)
+        process = _start(job.command, run, slot, setting, cwd=ROOT, env=job.env)
     return _Active(run, process, slot, False, time.time())
 
 
-def _after(
-    entry: _Active, parallel: int, lock: int, evaluation: Evaluation, display: Display
-) -> _Active | None:
+def _after(entry: _Active, setting: _Setting, display: Display) -> _Active | None:
     """What a run does next: the same, its scoring, or nothing more."""
     code, run = entry.process.poll(), entry.run
     if code is None:
@@ -138,28 +160,37 @@ def _after(
         _write(run.folder / FAILED, {"returncode": code, "error": error})
         display.note(f"failed: {run.name}: {error}")
         return None
-    if entry.evaluating or not evaluation.data:
+    if entry.evaluating or not setting.evaluation.data:
         _write(run.folder / DONE, {"seconds": seconds})
         return None
     (run.folder / "scores.jsonl").unlink(missing_ok=True)  # of an evaluation that was cut off
-    process = _start(commands(run, evaluation)[1], run, entry.slot, parallel, lock)
+    process = _start(commands(run, setting.evaluation)[1], run, entry.slot, setting)
     return entry._replace(process=process, evaluating=True)
 
 
-def _start(command: list[str], run: Run, slot: int, parallel: int, lock: int) -> subprocess.Popen:
+def _start(
+    command: list[str],
+    run: Run,
+    slot: int,
+    setting: _Setting,
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> subprocess.Popen:
     cores = sorted(os.sched_getaffinity(0))
     # XLA makes a thread for each core that it may use, so this must be said before it starts; a
     # process inherits the cores of the thread that starts it.
-    os.sched_setaffinity(0, cores[slot::parallel] or cores)
+    os.sched_setaffinity(0, cores[slot :: setting.parallel] or cores)
     try:
         with (run.folder / LOG).open("ab") as log:
             return subprocess.Popen(
-                command,
+                [sys.executable, str(TIED), str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=os.environ | _devices(slot, parallel),
-                pass_fds=(lock,),
+                cwd=cwd,
+                env=os.environ | _devices(slot, setting.parallel) | dict(env or {}),
+                pass_fds=(setting.lock,),
             )
     finally:
         os.sched_setaffinity(0, cores)
@@ -177,7 +208,7 @@ def _last_error(log: Path, code: int) -> str:
     return f"killed by signal {-code}" if code < 0 else last
 
 
-def _write(path: Path, values: dict[str, Any]) -> None:
+def _write(path: Path, values: Any) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(values), "utf-8")
     partial.replace(path)

@@ -13,13 +13,27 @@ NAME = "sweep.json"
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def check(workdir: Path, arms: Sequence[Arm], *, seeds: int, evaluation: dict[str, Any]) -> None:
+    """Whether a folder is free, or belongs to a sweep of the same runs.
+
+    Raises:
+      ValueError: it belongs to another sweep, or holds something else.
+    """
+    if (workdir / NAME).is_file():
+        names = [f"{arm.name}/seed{seed}" for seed in range(seeds) for arm in arms]
+        wanted = {"runs": names, "evaluation": _plain(evaluation)}
+        _refuse(workdir, _differences(read(workdir), wanted))
+    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise ValueError(f"{workdir} is not empty and holds no {NAME}")
+
+
 def claim(
     workdir: Path, runs: Sequence[Run], arms: Sequence[Arm], *, evaluation: dict[str, Any]
 ) -> None:
-    """Write `sweep.json`, or add this start to the one of the same sweep.
+    """Write `sweep.json`, or add this start to the one of the same sweep, after `check`.
 
     Raises:
-      ValueError: the folder belongs to another sweep, or holds something else.
+      ValueError: the folder belongs to a sweep whose runs have the same names.
     """
     path = workdir / NAME
     plain = {arm.name: arm.overrides for arm in arms}
@@ -27,12 +41,9 @@ def claim(
     about |= {"evaluation": evaluation, "git": []}
     if path.is_file():
         found = read(workdir)
-        differing = _differences(found, about)
-        if differing:
-            raise ValueError(f"{workdir} holds another sweep: {differing}")
+        if found["digest"] != about["digest"]:
+            _refuse(workdir, ["its runs have the same names but other configs"])
         about["git"] = found["git"]
-    elif workdir.exists() and any(workdir.iterdir()):
-        raise ValueError(f"{workdir} is not empty and holds no {NAME}")
     state = git_state()
     if state not in about["git"]:
         about["git"].append(state)
@@ -40,6 +51,16 @@ def claim(
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(about, indent=1, ensure_ascii=False), "utf-8")
     partial.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from JSON."""
+    return json.loads(json.dumps(value))
+
+
+def _refuse(workdir: Path, differences: Sequence[str]) -> None:
+    if differences:
+        raise ValueError(f"{workdir} holds another sweep: {'; '.join(differences)}")
 
 
 def read(workdir: Path) -> dict[str, Any]:
@@ -54,15 +75,12 @@ def read(workdir: Path) -> dict[str, Any]:
         raise ValueError(f"{workdir / NAME} is damaged: {error}") from None
 
 
-def _differences(found: dict, wanted: dict) -> str:
-    """In words; empty where both are one sweep."""
-    words = []
-    for key, what in (("runs", "runs"), ("evaluation", "evaluation")):
-        if found[key] != wanted[key]:
-            words.append(f"its {what} are {_short(found[key])}, not {_short(wanted[key])}")
-    if not words and found["digest"] != wanted["digest"]:
-        words.append("its runs have the same names but other configs")
-    return "; ".join(words)
+def _differences(found: dict, wanted: dict) -> list[str]:
+    return [
+        f"its {what} are {_short(found[what])}, not {_short(wanted[what])}"
+        for what in wanted
+        if found[what] != wanted[what]
+    ]
 
 
 def _short(value: Any) -> str:

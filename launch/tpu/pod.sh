@@ -5,6 +5,7 @@
 #   pod.sh setup             code and environment onto all of its hosts
 #   pod.sh run ARGS..        launch/run.py --multihost ARGS.. on all hosts
 #   pod.sh keep ARGS..       all of it, and again after each preemption, until the run succeeds
+#   pod.sh once ARGS..       the same, and the pod is given back however it ends
 #   pod.sh delete            give the pod back
 #
 # From the environment: NAME, ZONE, TYPE (for example v5litepod-256), REPOSITORY (a git address that
@@ -71,7 +72,12 @@ keep() {
   done
 }
 
+once() {
+  trap delete EXIT
+  keep "$@"
+}
+
 case ${1:-} in
-  create | setup | run | keep | delete) "$@" ;;
+  create | setup | run | keep | once | delete) "$@" ;;
   *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac

@@ -62,6 +62,11 @@ def load_towers(
 def _open(
     config: ModelConfig, tower: str, path: str | Path, resize_queries: ResizeQueries
 ) -> tuple[Weights, tuple[names.Row, ...], ModelConfig]:
+    if tower == "adapter" and config.adapter.kind != "cross_attention":
+        raise ValueError(
+            f"config.model.adapter.kind={config.adapter.kind!r}: released weights hold a"
+            " cross-attention adapter alone"
+        )
     weights = open_weights(path)
     rows = names.rows_in(weights.names, {tower})
     return weights, rows, resized.stored_config(config, weights, rows, resize_queries)

@@ -61,8 +61,9 @@ def released_config(config: ModelConfig, *, dtype: str) -> dict[str, Any]:
     it.
 
     Raises:
-      ValueError: an MLP width that no ratio gives; names the config key.
+      ValueError: an MLP width that no ratio gives, or an ablation's model; names the config key.
     """
+    _refuse_ablations(config)
     vit, decoder = config.vit, config.decoder
     own = {}
     if vit.position_grid != POSITION_GRID:
@@ -112,6 +113,18 @@ def released_config(config: ModelConfig, *, dtype: str) -> dict[str, Any]:
         },
         "vocab_size": decoder.vocab_size,
     }
+
+
+def _refuse_ablations(config: ModelConfig) -> None:
+    for key, value, released in (
+        ("adapter.kind", config.adapter.kind, "cross_attention"),
+        ("adapter.positions", config.adapter.positions, "2d"),
+        ("vit.window", config.vit.window, 0),
+    ):
+        if value != released:
+            raise ValueError(
+                f"config.model.{key}={value!r}: the released layout can only say {released!r}"
+            )
 
 
 def mlp_ratio(width: int, mlp_width: int) -> float:

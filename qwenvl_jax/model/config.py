@@ -11,6 +11,8 @@ from qwenvl_jax import settings
 def _positive(config: Any, tower: str) -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
+        if isinstance(value, str):
+            continue  # a choice
         if not (value > 0 or (value == 0 and field.name in ("image_pad_id", "window"))):  # NaN too
             raise ValueError(f"config.model.{tower}.{field.name}={value} must be positive")
 
@@ -54,11 +56,16 @@ class VitConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AdapterConfig:
-    """One cross-attention layer from patches to a fixed number of learned queries."""
+    """From patches to a fixed number of features: one cross-attention layer when released, and for
+    ablations what a reader would put in its place.
+    """
 
     num_queries: int
     heads: int
     eps: float = 1e-6
+    # mlp: the patches of a cell side by side through two layers; pool: their mean through one.
+    kind: Literal["cross_attention", "mlp", "pool"] = "cross_attention"
+    positions: Literal["2d", "none"] = "2d"  # added to queries and keys of the cross-attention
 
     def __post_init__(self):
         _positive(self, "adapter")
@@ -67,6 +74,11 @@ class AdapterConfig:
             raise ValueError(
                 f"config.model.adapter.num_queries={self.num_queries} is no square (positions are a"
                 f" square grid); nearest squares: {near}"
+            )
+        if self.kind != "cross_attention" and self.positions == "none":
+            raise ValueError(
+                f"config.model.adapter.positions='none': an adapter of kind {self.kind!r} adds no"
+                " positions that could be left out"
             )
 
     @property
@@ -123,6 +135,14 @@ class ModelConfig:
         if self.decoder.width % 4:
             raise ValueError(
                 f"config.model.decoder.width={self.decoder.width} must divide by 4 (2-D positions)"
+            )
+        side = self.vit.image_size // self.vit.patch_size
+        if self.adapter.kind != "cross_attention" and side % self.adapter.grid:
+            raise ValueError(
+                f"config.model.adapter.num_queries={self.adapter.num_queries}: an adapter of kind"
+                f" {self.adapter.kind!r} takes whole cells, and {self.adapter.grid} of them do not"
+                f" divide the {side} patches a side of config.model.vit.image_size="
+                f"{self.vit.image_size}"
             )
 
     @classmethod

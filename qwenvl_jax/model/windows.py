@@ -25,6 +25,16 @@ def global_layers(vit: VitConfig) -> Bool[np.ndarray, " L"] | None:
     return np.arange(1, vit.layers + 1) % GLOBAL_EVERY == 0
 
 
+def mean_context(vit: VitConfig) -> float:
+    """How many patches a patch attends to, on average over the layers."""
+    patches = (vit.image_size // vit.patch_size) ** 2
+    sees_all = global_layers(vit)
+    if sees_all is None:
+        return float(patches)
+    share = float(sees_all.mean())
+    return share * patches + (1 - share) * (vit.window // vit.patch_size) ** 2
+
+
 def split(x_MPNH: Shaped[Array, "M P N H"], side: int) -> Shaped[Array, "K W N H"]:
     """Row-major patches of M square images -> W = side^2 patches of each of their K windows.
 

@@ -6,6 +6,7 @@ Forward, one multiply-add = 2 FLOPs. Training multiplies a tower's forward by
     1  frozen, nothing below it is trained
 """
 
+from qwenvl_jax.model import windows
 from qwenvl_jax.model.config import ModelConfig
 
 # Dense bf16 peak of one chip, FLOP/s, by jax's `device_kind`.
@@ -24,13 +25,25 @@ PEAK = {
 
 def image_flops(model: ModelConfig) -> float:
     """Forward FLOPs of the ViT and the adapter on one image."""
+    vit = model.vit
+    P = (vit.image_size // vit.patch_size) ** 2
+    patch = 2 * P * 3 * vit.patch_size**2 * vit.width
+    scores = 4 * P * windows.mean_context(vit) * vit.width
+    block = 2 * P * (4 * vit.width**2 + 2 * vit.width * vit.mlp_width) + scores
+    return float(patch + vit.layers * block + adapter_flops(model))
+
+
+def adapter_flops(model: ModelConfig) -> float:
+    """Forward FLOPs of the adapter on one image."""
     vit, adapter, width = model.vit, model.adapter, model.decoder.width
     P, Q = (vit.image_size // vit.patch_size) ** 2, adapter.num_queries
-    patch = 2 * P * 3 * vit.patch_size**2 * vit.width
-    block = 2 * P * (4 * vit.width**2 + 2 * vit.width * vit.mlp_width) + 4 * P * P * vit.width
+    proj = 2 * Q * width**2
+    if adapter.kind == "mlp":  # the patches of all cells are all patches
+        return float(2 * P * vit.width * width + 2 * Q * width**2 + proj)
+    if adapter.kind == "pool":
+        return float(2 * Q * vit.width * width + proj)
     keys = 2 * P * width * (vit.width + 2 * width)
-    queries = 2 * Q * 3 * width**2 + 4 * Q * P * width
-    return float(patch + vit.layers * block + keys + queries)
+    return float(keys + 2 * Q * 2 * width**2 + 4 * Q * P * width + proj)
 
 
 def token_flops(model: ModelConfig, context: float) -> float:

@@ -1,5 +1,6 @@
 """PyTorch directories in and out: every bit, and errors that say which tensor or file."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from qwenvl_jax import trees
-from qwenvl_jax.checkpoint import convert, names
-from qwenvl_jax.checkpoint.released_config import model_config
+from qwenvl_jax.checkpoint import convert, imported, names
+from qwenvl_jax.checkpoint.released_config import model_config, released_config
 from qwenvl_jax.checkpoint.weights import open_weights
 from qwenvl_jax.model.config import AdapterConfig, DecoderConfig, ModelConfig, VitConfig
 from qwenvl_jax.parallel import rules
@@ -179,3 +180,23 @@ def test_an_export_does_not_overwrite(tmp_path):
 def test_an_unknown_dtype_is_refused(tmp_path):
     with pytest.raises(ValueError, match="float16.*bfloat16, float32"):
         convert.save({}, tmp_path / "out", config=toy_model(), dtype="float16")
+
+
+@pytest.mark.parametrize(
+    ("tower", "changes", "words"),
+    [
+        ("adapter", {"kind": "mlp"}, "adapter.kind='mlp': the released layout"),
+        ("adapter", {"positions": "none"}, "adapter.positions='none': the released layout"),
+        ("vit", {"window": 8}, "vit.window=8: the released layout"),
+    ],
+)
+def test_an_ablations_model_has_no_released_layout(tower, changes, words):
+    """Exported all the same, it would come back as the released model and answer nonsense."""
+    toy = toy_model()
+    part = dataclasses.replace(getattr(toy, tower), **changes)
+    config = dataclasses.replace(toy, **{tower: part})
+    with pytest.raises(ValueError, match=f"config.model.{words}"):
+        released_config(config, dtype="bfloat16")
+    if changes.get("kind"):
+        with pytest.raises(ValueError, match="kind='mlp': released weights hold"):
+            imported.check_tower(config, "adapter", REFERENCE)

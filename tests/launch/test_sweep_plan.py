@@ -6,9 +6,12 @@ import pytest
 
 from configs import stage1, stored
 from data_pipelines.build.scenes import SceneConfig, build_scenes
-from launch.sweeps import sweep_file
+from launch.sweep import sweep
+from launch.sweeps import grid, sweep_file
 from launch.sweeps.grid import Arm
+from launch.sweeps.mistakes import Mistakes
 from launch.sweeps.plan import plan
+from launch.sweeps.runner import Evaluation
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,9 @@ def test_starting_weights_must_fit_every_arm(page, tmp_path):
         plan(page, [fewer], seeds=1, workdir=tmp_path / "out")
     resized = arm("fewer", init__resize_queries="interpolate", **fewer.overrides)
     assert plan(page, [resized], seeds=1, workdir=tmp_path / "out")
+    other = arm("other", **start, model__adapter__kind="pool")
+    with pytest.raises(ValueError, match="other: .*parameters do not fit\n.*missing"):
+        plan(page, [other], seeds=1, workdir=tmp_path / "out")
     gone = arm("gone", init__checkpoint=str(tmp_path / "gone"))
     with pytest.raises(ValueError, match="gone is no work directory"):
         plan(page, [gone], seeds=1, workdir=tmp_path / "out")
@@ -94,14 +100,16 @@ def test_a_folder_belongs_to_one_sweep(page, tmp_path):
     arms = [arm("a"), arm("b", model__vit__heads=2)]
     runs = plan(page, arms, seeds=1, workdir=tmp_path)
     scored = {"data": ["x"], "limit": 3}
+    sweep_file.check(tmp_path / "new", arms, seeds=1, evaluation=scored)
     sweep_file.claim(tmp_path, runs, arms, evaluation=scored)
     before = sweep_file.read(tmp_path)
+    sweep_file.check(tmp_path, arms, seeds=1, evaluation=scored)
     sweep_file.claim(tmp_path, runs, arms, evaluation=scored)
     assert sweep_file.read(tmp_path) == before
     with pytest.raises(ValueError, match="holds another sweep: its evaluation"):
-        sweep_file.claim(tmp_path, runs, arms, evaluation=scored | {"limit": 4})
+        sweep_file.check(tmp_path, arms, seeds=1, evaluation=scored | {"limit": 4})
     with pytest.raises(ValueError, match="holds another sweep: its runs are a/seed0, b/seed0"):
-        sweep_file.claim(tmp_path, runs[:1], arms[:1], evaluation=scored)
+        sweep_file.check(tmp_path, arms[:1], seeds=1, evaluation=scored)
     longer = page.copy_and_resolve_references()
     longer.optim.steps = 7000
     other = plan(longer, arms, seeds=1, workdir=tmp_path)
@@ -110,7 +118,7 @@ def test_a_folder_belongs_to_one_sweep(page, tmp_path):
     (tmp_path / "sweep.json").unlink()
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(ValueError, match="is not empty and holds no sweep.json"):
-        sweep_file.claim(tmp_path, runs, arms, evaluation=scored)
+        sweep_file.check(tmp_path, arms, seeds=1, evaluation=scored)
 
 
 def test_a_stored_config_is_a_page(page, tmp_path):
@@ -120,3 +128,36 @@ def test_a_stored_config_is_a_page(page, tmp_path):
     assert stored.get_config(str(path)).to_dict() == json.loads(page.to_json())
     with pytest.raises(ValueError, match="nothing.json: there is no such file"):
         stored.get_config(str(tmp_path / "nothing.json"))
+
+
+def test_every_mistake_of_a_command_is_in_one_list(page, tmp_path, monkeypatch):
+    """Flags, arms, folders, plans, the scheduler and the work directory are checked together."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    workdir = tmp_path / "work"
+    workdir.mkdir()
+    (workdir / "thesis.tex").touch()
+    mistakes = Mistakes()
+    assert mistakes.of(grid.grid, "optim.steps") is None
+    with pytest.raises(ValueError) as caught:
+        sweep(
+            page,
+            [arm("typo", optim__stepz=3)],
+            workdir,
+            seeds=1,
+            evaluation=Evaluation((str(tmp_path / "nowhere"),), 1, 1),
+            where="slurm",
+            released=str(tmp_path / "no_plans"),
+            mistakes=mistakes,
+        )
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "nothing was started:" and len(lines) == 7
+    for words in (
+        "--grid: 'optim.steps' is not FIELD=VALUE",
+        "typo: config.optim.stepz is not known",
+        "nowhere",
+        "--submit=slurm: there is no sbatch",
+        "--released=",
+        "work is not empty and holds no sweep.json",
+    ):
+        assert sum(words in line for line in lines) == 1, words
+    assert [path.name for path in workdir.iterdir()] == ["thesis.tex"]

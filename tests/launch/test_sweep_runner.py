@@ -1,7 +1,11 @@
 """Runs as processes: what is kept, resumed and left alone when the command is given again."""
 
 import json
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +44,8 @@ def test_finished_runs_are_kept_and_failed_ones_wait_for_a_word(started, tmp_pat
     assert standing(runs[0]).state == "finished"
     assert standing(runs[1]).error == "ValueError: no such thing"
     assert json.loads((tmp_path / "good" / "config.json").read_text()) == runs[0].config
+    [code] = json.loads((tmp_path / "good" / "code.json").read_text())
+    assert not code or len(code["commit"]) == 40  # outside a clone nothing is known
     go(tmp_path, ["good", "bad"])
     assert len(started.read_text().split()) == 2
     go(tmp_path, ["good", "bad"], retry_failed=True)
@@ -58,3 +64,50 @@ def test_one_sweep_at_a_time(started, tmp_path):
     """Two would write one checkpoint folder."""
     with runner._locked(tmp_path), pytest.raises(ValueError, match="are at work here"):
         go(tmp_path, ["good"])
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {root!r})
+from launch.sweeps import runner
+from launch.sweeps.plan import Run
+from pathlib import Path
+code = "import os, time; open({pid!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+runner.commands = lambda run, evaluation: ([sys.executable, "-c", code], [])
+folder = Path({folder!r})
+run = Run("a", 0, folder / "a", {{"optim": {{"steps": 2}}}})
+runner.run_all([run], folder, evaluation=runner.Evaluation((), 1, 1), parallel=1,
+               retry_failed=False)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux ends the runs of a killed sweep")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_sweep_takes_its_runs_along(tmp_path, how):
+    """Left alone they would train on for days on devices that the next sweep wants."""
+    pid = tmp_path / "pid"
+    code = KILLED.format(root=str(runner.ROOT), pid=str(pid), folder=str(tmp_path))
+    sweep = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    try:
+        assert _within(60, lambda: pid.is_file() and pid.read_text())
+    finally:
+        sweep.send_signal(how)
+        sweep.wait()
+    assert _within(10, lambda: not _runs(int(pid.read_text())))
+    with runner._locked(tmp_path):
+        pass
+
+
+def _within(seconds: float, true) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.05)
+    return bool(true())
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # ended, and nobody asked how
