@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from configs import stage1
-from configs.ablations import frozen_vit, queries
+from configs import stage1, stage2
+from configs.ablations import adapter, frozen_vit, positions, queries, windows
 from data_pipelines.build.scenes import SceneConfig, build_scenes
 from data_pipelines.stream.stream import Stream
 from launch.stage import parse
@@ -12,12 +12,21 @@ from launch.sweeps.grid import Arm, product
 from launch.sweeps.plan import LINKED, override
 
 
-@pytest.mark.parametrize("page", [queries, frozen_vit])
-def test_released_arms_parse(page):
+@pytest.mark.parametrize(
+    ("page", "stage"),
+    [(queries, stage1), (frozen_vit, stage1), (adapter, stage1), (adapter, stage2),
+     (positions, stage2), (windows, stage2)],
+)  # fmt: skip
+def test_released_arms_parse(page, stage):
+    """Each arm is a config of its own; all have the tokens of an image and a row to hold them."""
+    models = set()
     for arm in product([[Arm(n, o) for n, o in page.get_arms("").items()]]):
         linked = {two: arm.overrides[one] for one, two in LINKED.items() if one in arm.overrides}
-        training, stream, _ = parse(override(stage1.get_config(), arm.overrides | linked))
+        training, stream, _ = parse(override(stage.get_config(), arm.overrides | linked))
         assert stream.seq_len / 7 >= training.model.adapter.num_queries + 2 + 30
+        assert stream.image_size == training.model.vit.image_size
+        models.add((training.model, training.optim.trainable))
+    assert len(models) == len(page.get_arms(""))
     with pytest.raises(ValueError, match="'half' is not known"):
         page.get_arms("half")
 

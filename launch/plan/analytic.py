@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from qwenvl_jax.model import splash as kernel
 from qwenvl_jax.model.config import ModelConfig
+from qwenvl_jax.train.flops import adapter_flops
 
 
 def hardware_flops(
@@ -16,7 +17,7 @@ def hardware_flops(
       trained: names of the towers with a trainable parameter, of `vit`, `adapter`, `decoder`.
       splash: attention within a tower by the TPU kernel where it fits, not dense.
     """
-    vit, adapter, decoder = model.vit, model.adapter, model.decoder
+    vit, decoder = model.vit, model.decoder
     patches = (vit.image_size // vit.patch_size) ** 2
     images, positions = rows * slots, rows * length
 
@@ -33,7 +34,7 @@ def hardware_flops(
     )  # fmt: skip
     # The head's chunks are always computed again.
     head = 2 * decoder.width * decoder.vocab_size * (3 + ("decoder" in trained))
-    resample = _adapter(adapter.num_queries, patches, vit.width, decoder.width, trained)
+    resample = adapter_flops(model) * (3 if trained & {"vit", "adapter"} else 1)
     return float(images * (patches * tower + patch + resample) + positions * (language + head))
 
 
@@ -70,11 +71,3 @@ def _blocks(layers, width, mlp, mlp_matmuls, attention, trained, needs_input, re
         "full": weights + attention.forward - 2 * width * mlp,
     }[remat]
     return layers * (weights + attention.forward + backward + again)
-
-
-def _adapter(queries: int, patches: int, vit: int, width: int, trained: set[str]) -> float:
-    """FLOPs of the adapter on an image."""
-    matmuls = 2 * patches * width * (vit + 2 * width) + 2 * queries * 3 * width**2
-    scores = 4 * queries * patches * width
-    times = 3 if trained & {"vit", "adapter"} else 1
-    return times * (matmuls + scores)

@@ -53,6 +53,16 @@ def model_config(values: Mapping[str, Any], **changes: Any) -> ModelConfig:
     return ModelConfig(vit=vit, adapter=adapter, decoder=decoder, **changes)
 
 
+def require_released_adapter(config: ModelConfig) -> None:
+    """Raises ValueError, naming the config key, for an adapter that no released file can hold."""
+    adapter = config.adapter
+    if adapter.kind != "cross_attention" or not adapter.positions:
+        raise ValueError(
+            f"config.model.adapter.kind={adapter.kind!r}, positions={adapter.positions}: the"
+            " released layout has cross-attention with positions, and no other adapter"
+        )
+
+
 def released_config(config: ModelConfig, *, dtype: str) -> dict[str, Any]:
     """The released keys for a model; `auto_map` is for whoever adds the model code to say.
 
@@ -61,8 +71,10 @@ def released_config(config: ModelConfig, *, dtype: str) -> dict[str, Any]:
     it.
 
     Raises:
-      ValueError: an MLP width that no ratio gives; names the config key.
+      ValueError: an MLP width that no ratio gives, or an adapter that this layout has not; names
+      the config key.
     """
+    require_released_adapter(config)
     vit, decoder = config.vit, config.decoder
     own = {}
     if vit.position_grid != POSITION_GRID:

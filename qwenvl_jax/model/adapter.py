@@ -57,6 +57,7 @@ class Adapter(nn.Module):
         normal = nn.initializers.truncated_normal(0.02)
         query_QD = self.param("query", normal, (config.num_queries, width), jnp.float32)
         positions_QD = posemb.sincos_2d(config.grid, width)
+        positions_QD = positions_QD * config.positions
         keys_PD = posemb.resample(positions_QD, math.isqrt(x_MPD.shape[1]))
 
         init = nn.initializers.normal(0.02)

@@ -7,11 +7,15 @@ from typing import Any, Literal
 
 from qwenvl_jax import settings
 
+_MAY_BE_0 = ("image_pad_id", "window", "positions")
+
 
 def _positive(config: Any, tower: str) -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if not (value > 0 or (value == 0 and field.name in ("image_pad_id", "window"))):  # NaN too
+        if isinstance(value, str):
+            continue
+        if not (value > 0 or (value == 0 and field.name in _MAY_BE_0)):  # NaN too
             raise ValueError(f"config.model.{tower}.{field.name}={value} must be positive")
 
 
@@ -54,14 +58,21 @@ class VitConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AdapterConfig:
-    """One cross-attention layer from patches to a fixed number of learned queries."""
+    """From patches to a fixed number of features for the decoder; released: one cross-attention."""
 
     num_queries: int
     heads: int
+    # For ablations: `mlp` and `pooling` make a feature of the patches of its cell of the image.
+    kind: Literal["cross_attention", "mlp", "pooling"] = "cross_attention"
+    positions: bool = True  # whether cross-attention knows where its queries and the patches lie
     eps: float = 1e-6
 
     def __post_init__(self):
         _positive(self, "adapter")
+        if self.kind != "cross_attention" and not self.positions:
+            raise ValueError(
+                f"config.model.adapter.positions=False is for kind cross_attention, not {self.kind}"
+            )
         if math.isqrt(self.num_queries) ** 2 != self.num_queries:
             near = [n**2 for n in (math.isqrt(self.num_queries), math.isqrt(self.num_queries) + 1)]
             raise ValueError(
@@ -120,6 +131,12 @@ class ModelConfig:
         _divides(
             "adapter", "width (the decoder's)", self.decoder.width, "heads", self.adapter.heads
         )
+        side, grid = self.vit.image_size // self.vit.patch_size, self.adapter.grid
+        if self.adapter.kind != "cross_attention" and side % grid:
+            raise ValueError(
+                f"config.model.adapter.num_queries={grid**2} of kind {self.adapter.kind} are"
+                f" {grid} x {grid} cells, into which {side} x {side} patches do not divide"
+            )
         if self.decoder.width % 4:
             raise ValueError(
                 f"config.model.decoder.width={self.decoder.width} must divide by 4 (2-D positions)"

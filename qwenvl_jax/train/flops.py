@@ -24,13 +24,23 @@ PEAK = {
 
 def image_flops(model: ModelConfig) -> float:
     """Forward FLOPs of the ViT and the adapter on one image."""
-    vit, adapter, width = model.vit, model.adapter, model.decoder.width
-    P, Q = (vit.image_size // vit.patch_size) ** 2, adapter.num_queries
+    vit = model.vit
+    P = (vit.image_size // vit.patch_size) ** 2
     patch = 2 * P * 3 * vit.patch_size**2 * vit.width
     block = 2 * P * (4 * vit.width**2 + 2 * vit.width * vit.mlp_width) + 4 * P * P * vit.width
+    return float(patch + vit.layers * block + adapter_flops(model))
+
+
+def adapter_flops(model: ModelConfig) -> float:
+    """Forward FLOPs of the adapter on one image."""
+    vit, Q, width = model.vit, model.adapter.num_queries, model.decoder.width
+    P = (vit.image_size // vit.patch_size) ** 2
+    if model.adapter.kind == "mlp":
+        return 2.0 * P * vit.width * width + 2 * Q * width**2
+    if model.adapter.kind == "pooling":
+        return 2.0 * Q * vit.width * width
     keys = 2 * P * width * (vit.width + 2 * width)
-    queries = 2 * Q * 3 * width**2 + 4 * Q * P * width
-    return float(patch + vit.layers * block + keys + queries)
+    return float(keys + 2 * Q * 3 * width**2 + 4 * Q * P * width)
 
 
 def token_flops(model: ModelConfig, context: float) -> float:

@@ -134,7 +134,7 @@ class Report:
         pattern = self._config.optim
         probes = {
             "vit": "vit/patch/kernel",
-            "adapter": "adapter/query",
+            "adapter": "adapter/proj/kernel",
             "decoder": "decoder/embedding",
         }
         return {tower for tower, path in probes.items() if pattern.is_trainable(path)}
