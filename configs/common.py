@@ -39,8 +39,9 @@ def released_model(image_size: int) -> ConfigDict:
                 heads=16,
                 mlp_width=8192,
                 position_grid=16,
+                window=0,
             ),
-            adapter=dict(num_queries=256, heads=32),
+            adapter=dict(num_queries=256, heads=32, kind="cross_attention", positions=True),
             decoder=dict(
                 vocab_size=151_936,
                 width=4096,
@@ -68,8 +69,9 @@ def small_model(*, vocab_size: int, image_pad_id: int) -> ConfigDict:
                 heads=4,
                 mlp_width=256,
                 position_grid=8,
+                window=0,
             ),
-            adapter=dict(num_queries=16, heads=4),
+            adapter=dict(num_queries=16, heads=4, kind="cross_attention", positions=True),
             decoder=dict(
                 vocab_size=vocab_size,
                 width=128,

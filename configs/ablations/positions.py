@@ -1,10 +1,11 @@
-"""Whether the adapter's queries and keys need 2-D positions (arXiv 2308.12966 v3, section 2.1).
+"""Whether the adapter knows where its queries and the patches lie.
 
-    python launch/sweep.py --config=configs/stage1.py --arms=configs/ablations/positions.py \\
+    python launch/sweep.py --config=configs/stage2.py --arms=configs/ablations/positions.py \\
         --seeds=3 --workdir=runs/positions
 
-The vision tower keeps its own positions in both arms. The variant `demo`, for the small model, has
-the same arms.
+The paper adds 2-D positions lest compression lose where things are: look at grounding and referring
+rather than at captions. The ViT's own positions stay in both arms. The
+variant `demo`, for the small model, has the same arms.
 """
 
 
@@ -13,6 +14,6 @@ def get_arms(variant: str) -> dict[str, dict]:
     if variant not in ("", "demo"):
         raise ValueError(f"--arms: variant {variant!r} is not known; there is: demo")
     return {
-        "with": {"model.adapter.positions": "2d"},
-        "without": {"model.adapter.positions": "none"},
+        "with": {"model.adapter.positions": True},
+        "without": {"model.adapter.positions": False},
     }

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from qwenvl_jax.model import splash as kernel
 from qwenvl_jax.model import windows
 from qwenvl_jax.model.config import ModelConfig, VitConfig
-from qwenvl_jax.train import flops
+from qwenvl_jax.train.flops import adapter_flops
 
 
 def hardware_flops(
@@ -35,8 +35,8 @@ def hardware_flops(
     )  # fmt: skip
     # The head's chunks are always computed again.
     head = 2 * decoder.width * decoder.vocab_size * (3 + ("decoder" in trained))
-    adapter = flops.adapter_flops(model) * (3 if below else 1)
-    return float(images * (patches * tower + patch + adapter) + positions * (language + head))
+    resample = adapter_flops(model) * (3 if trained & {"vit", "adapter"} else 1)
+    return float(images * (patches * tower + patch + resample) + positions * (language + head))
 
 
 class _Attention(NamedTuple):

@@ -8,6 +8,7 @@ from absl import logging
 
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import convert, names, resized
+from qwenvl_jax.checkpoint.released_config import require_released_adapter
 from qwenvl_jax.checkpoint.resized import ResizeQueries
 from qwenvl_jax.checkpoint.weights import Weights, open_weights
 from qwenvl_jax.model import qwenvl
@@ -62,11 +63,8 @@ def load_towers(
 def _open(
     config: ModelConfig, tower: str, path: str | Path, resize_queries: ResizeQueries
 ) -> tuple[Weights, tuple[names.Row, ...], ModelConfig]:
-    if tower == "adapter" and config.adapter.kind != "cross_attention":
-        raise ValueError(
-            f"config.model.adapter.kind={config.adapter.kind!r}: released weights hold a"
-            " cross-attention adapter alone"
-        )
+    if tower == "adapter":
+        require_released_adapter(config)
     weights = open_weights(path)
     rows = names.rows_in(weights.names, {tower})
     return weights, rows, resized.stored_config(config, weights, rows, resize_queries)

@@ -53,6 +53,16 @@ def model_config(values: Mapping[str, Any], **changes: Any) -> ModelConfig:
     return ModelConfig(vit=vit, adapter=adapter, decoder=decoder, **changes)
 
 
+def require_released_adapter(config: ModelConfig) -> None:
+    """Raises ValueError, naming the config key, for an adapter that no released file can hold."""
+    adapter = config.adapter
+    if adapter.kind != "cross_attention" or not adapter.positions:
+        raise ValueError(
+            f"config.model.adapter.kind={adapter.kind!r}, positions={adapter.positions}: the"
+            " released layout has cross-attention with positions, and no other adapter"
+        )
+
+
 def released_config(config: ModelConfig, *, dtype: str) -> dict[str, Any]:
     """The released keys for a model; `auto_map` is for whoever adds the model code to say.
 
@@ -61,10 +71,15 @@ def released_config(config: ModelConfig, *, dtype: str) -> dict[str, Any]:
     it.
 
     Raises:
-      ValueError: an MLP width that no ratio gives, or an ablation's model; names the config key.
+      ValueError: an MLP width that no ratio gives, or an adapter or windows that this layout has
+      not; names the config key.
     """
-    _refuse_ablations(config)
+    require_released_adapter(config)
     vit, decoder = config.vit, config.decoder
+    if vit.window:
+        raise ValueError(
+            f"config.model.vit.window={vit.window}: the released layout has no windows"
+        )
     own = {}
     if vit.position_grid != POSITION_GRID:
         own["position_grid"] = vit.position_grid
@@ -113,18 +128,6 @@ def released_config(config: ModelConfig, *, dtype: str) -> dict[str, Any]:
         },
         "vocab_size": decoder.vocab_size,
     }
-
-
-def _refuse_ablations(config: ModelConfig) -> None:
-    for key, value, released in (
-        ("adapter.kind", config.adapter.kind, "cross_attention"),
-        ("adapter.positions", config.adapter.positions, "2d"),
-        ("vit.window", config.vit.window, 0),
-    ):
-        if value != released:
-            raise ValueError(
-                f"config.model.{key}={value!r}: the released layout can only say {released!r}"
-            )
 
 
 def mlp_ratio(width: int, mlp_width: int) -> float:

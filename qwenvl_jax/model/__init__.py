@@ -3,5 +3,5 @@
 B batch rows    T, S text positions (queries, keys)    M images    P patches    Q queries of the
 adapter
 N heads         H head width    D width    F MLP width    V vocabulary    L layers    R image side
-in pixels    C colour; patches of a cell in the adapter    K any width
+in pixels    C colour
 """

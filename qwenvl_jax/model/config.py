@@ -7,13 +7,15 @@ from typing import Any, Literal
 
 from qwenvl_jax import settings
 
+_MAY_BE_0 = ("image_pad_id", "window", "positions")
+
 
 def _positive(config: Any, tower: str) -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if isinstance(value, str):
-            continue  # a choice
-        if not (value > 0 or (value == 0 and field.name in ("image_pad_id", "window"))):  # NaN too
+            continue
+        if not (value > 0 or (value == 0 and field.name in _MAY_BE_0)):  # NaN too
             raise ValueError(f"config.model.{tower}.{field.name}={value} must be positive")
 
 
@@ -56,29 +58,26 @@ class VitConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AdapterConfig:
-    """From patches to a fixed number of features: one cross-attention layer when released, and for
-    ablations what a reader would put in its place.
-    """
+    """From patches to a fixed number of features for the decoder; released: one cross-attention."""
 
     num_queries: int
     heads: int
+    # For ablations: `mlp` and `pooling` make a feature of the patches of its cell of the image.
+    kind: Literal["cross_attention", "mlp", "pooling"] = "cross_attention"
+    positions: bool = True  # whether cross-attention knows where its queries and the patches lie
     eps: float = 1e-6
-    # mlp: the patches of a cell side by side through two layers; pool: their mean through one.
-    kind: Literal["cross_attention", "mlp", "pool"] = "cross_attention"
-    positions: Literal["2d", "none"] = "2d"  # added to queries and keys of the cross-attention
 
     def __post_init__(self):
         _positive(self, "adapter")
+        if self.kind != "cross_attention" and not self.positions:
+            raise ValueError(
+                f"config.model.adapter.positions=False is for kind cross_attention, not {self.kind}"
+            )
         if math.isqrt(self.num_queries) ** 2 != self.num_queries:
             near = [n**2 for n in (math.isqrt(self.num_queries), math.isqrt(self.num_queries) + 1)]
             raise ValueError(
                 f"config.model.adapter.num_queries={self.num_queries} is no square (positions are a"
                 f" square grid); nearest squares: {near}"
-            )
-        if self.kind != "cross_attention" and self.positions == "none":
-            raise ValueError(
-                f"config.model.adapter.positions='none': an adapter of kind {self.kind!r} adds no"
-                " positions that could be left out"
             )
 
     @property
@@ -132,17 +131,15 @@ class ModelConfig:
         _divides(
             "adapter", "width (the decoder's)", self.decoder.width, "heads", self.adapter.heads
         )
+        side, grid = self.vit.image_size // self.vit.patch_size, self.adapter.grid
+        if self.adapter.kind != "cross_attention" and side % grid:
+            raise ValueError(
+                f"config.model.adapter.num_queries={grid**2} of kind {self.adapter.kind} are"
+                f" {grid} x {grid} cells, into which {side} x {side} patches do not divide"
+            )
         if self.decoder.width % 4:
             raise ValueError(
                 f"config.model.decoder.width={self.decoder.width} must divide by 4 (2-D positions)"
-            )
-        side = self.vit.image_size // self.vit.patch_size
-        if self.adapter.kind != "cross_attention" and side % self.adapter.grid:
-            raise ValueError(
-                f"config.model.adapter.num_queries={self.adapter.num_queries}: an adapter of kind"
-                f" {self.adapter.kind!r} takes whole cells, and {self.adapter.grid} of them do not"
-                f" divide the {side} patches a side of config.model.vit.image_size="
-                f"{self.vit.image_size}"
             )
 
     @classmethod

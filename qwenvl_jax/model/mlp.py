@@ -13,17 +13,17 @@ from qwenvl_jax.trees import Array
 class GeluMlp(nn.Module):
     """down(gelu(up(x))), the exact (erf) GELU or OpenAI's x * sigmoid(1.702 x)."""
 
-    width: int  # of what comes out
+    width: int
     mlp_width: int
     layers: int  # the out-projection's start is scaled down with depth
     dtype: str
     activation: Literal["gelu", "quick_gelu"] = "gelu"
 
     @nn.compact
-    def __call__(self, x_BPK: Float[Array, "B P K"]) -> Float[Array, "B P D"]:
+    def __call__(self, x_BPD: Float[Array, "B P D"]) -> Float[Array, "B P D"]:
         up = nn.initializers.normal((2 * self.width) ** -0.5)
         down = nn.initializers.normal((2 * self.layers * self.width) ** -0.5)
-        h_BPF = nn.Dense(self.mlp_width, dtype=self.dtype, kernel_init=up, name="up")(x_BPK)
+        h_BPF = nn.Dense(self.mlp_width, dtype=self.dtype, kernel_init=up, name="up")(x_BPD)
         quick = self.activation == "quick_gelu"
         h_BPF = h_BPF * jax.nn.sigmoid(1.702 * h_BPF) if quick else jax.nn.gelu(h_BPF, False)
         h_BPF = constrain(h_BPF, "batch", None, "mlp")

@@ -16,6 +16,7 @@ from qwenvl_jax.model.adapter import Adapter
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.model.decoder import Cache, Decoder
 from qwenvl_jax.model.mask import Visibility
+from qwenvl_jax.model.projector import Projector
 from qwenvl_jax.model.splice import splice
 from qwenvl_jax.model.vit import VisionTower
 from qwenvl_jax.trees import Array
@@ -32,7 +33,8 @@ class QwenVL(nn.Module):
 
     def setup(self):
         self.vit = VisionTower(self.config)
-        self.adapter = Adapter(self.config)
+        crossing = self.config.adapter.kind == "cross_attention"
+        self.adapter = (Adapter if crossing else Projector)(self.config)
         self.decoder = Decoder(self.config, self.keep_hidden)
 
     def see(self, images_MRRC):

@@ -35,15 +35,14 @@ def image_flops(model: ModelConfig) -> float:
 
 def adapter_flops(model: ModelConfig) -> float:
     """Forward FLOPs of the adapter on one image."""
-    vit, adapter, width = model.vit, model.adapter, model.decoder.width
-    P, Q = (vit.image_size // vit.patch_size) ** 2, adapter.num_queries
-    proj = 2 * Q * width**2
-    if adapter.kind == "mlp":  # the patches of all cells are all patches
-        return float(2 * P * vit.width * width + 2 * Q * width**2 + proj)
-    if adapter.kind == "pool":
-        return float(2 * Q * vit.width * width + proj)
+    vit, Q, width = model.vit, model.adapter.num_queries, model.decoder.width
+    P = (vit.image_size // vit.patch_size) ** 2
+    if model.adapter.kind == "mlp":
+        return 2.0 * P * vit.width * width + 2 * Q * width**2
+    if model.adapter.kind == "pooling":
+        return 2.0 * Q * vit.width * width
     keys = 2 * P * width * (vit.width + 2 * width)
-    return float(keys + 2 * Q * 2 * width**2 + 4 * Q * P * width + proj)
+    return float(keys + 2 * Q * 3 * width**2 + 4 * Q * P * width)
 
 
 def token_flops(model: ModelConfig, context: float) -> float:

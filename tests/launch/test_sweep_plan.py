@@ -87,8 +87,10 @@ def test_starting_weights_must_fit_every_arm(page, tmp_path):
         plan(page, [fewer], seeds=1, workdir=tmp_path / "out")
     resized = arm("fewer", init__resize_queries="interpolate", **fewer.overrides)
     assert plan(page, [resized], seeds=1, workdir=tmp_path / "out")
-    other = arm("other", **start, model__adapter__kind="pool")
-    with pytest.raises(ValueError, match="other: .*parameters do not fit\n.*missing"):
+    other = arm("other", **start, model__adapter__kind="pooling")
+    with pytest.raises(
+        ValueError, match="other: .*parameters do not fit\n.*unexpected adapter/attn"
+    ):
         plan(page, [other], seeds=1, workdir=tmp_path / "out")
     gone = arm("gone", init__checkpoint=str(tmp_path / "gone"))
     with pytest.raises(ValueError, match="gone is no work directory"):

@@ -85,20 +85,6 @@ def test_forward_flops_count_every_matmul():
     assert flops.token_flops(model(), 5.0) == TOKEN
 
 
-@pytest.mark.parametrize(
-    ("kind", "own"),
-    [
-        # The 4 patches of the one cell side by side, or their mean; then proj.
-        ("mlp", multiply_adds((1, 4 * 8, 12), (1, 12, 12), (1, 12, 12))),
-        ("pool", multiply_adds((1, 8, 12), (1, 12, 12))),
-    ],
-)
-def test_forward_flops_of_other_adapters(kind, own):
-    """A comparison at equal FLOPs is only as fair as their count."""
-    other = dataclasses.replace(model(), adapter=AdapterConfig(1, 2, kind=kind))
-    assert flops.image_flops(other) == 2 * (PATCH + 2 * VIT_BLOCK + own)
-
-
 def test_forward_flops_within_windows():
     """Four layers, of which three see one patch each: scores and sums of 1 x 1 for 4 x 4."""
     vit = dataclasses.replace(model().vit, layers=4, window=3)
