@@ -77,8 +77,7 @@ def import_parameters(
     """All parameters for `Checkpoints.save`: readers of the files, and arrays of what is made.
 
     A reader's parameter keeps its file's dtype and is nowhere in memory before it is written. What
-    no source gives is random, float32; a position table
-    of another size is resampled.
+    no source gives is random, float32; a position table of another size is resampled.
 
     Args:
       sources: what to read (`qwen_vl`, or a tower: `vit`, `decoder`) -> directory or file. A tower
