@@ -1,6 +1,7 @@
 """Tensors of PyTorch files -> our parameters in their shards, and back, one at a time."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from qwenvl_jax import trees
-from qwenvl_jax.checkpoint import names
+from qwenvl_jax.checkpoint import blocks, names
 from qwenvl_jax.checkpoint import safetensors_writer as writer
 from qwenvl_jax.checkpoint.names import Row
 from qwenvl_jax.checkpoint.weights import Weights
@@ -18,7 +19,6 @@ from qwenvl_jax.model.config import ModelConfig
 
 INDEX = "model.safetensors.index.json"
 DTYPES = {"bfloat16": np.dtype(ml_dtypes.bfloat16), "float32": np.dtype(np.float32)}
-_PANEL = 64  # rows copied at a time: a transposed copy stays inside the cache
 
 
 def check(config: ModelConfig, weights: Weights, *, rows: Sequence[Row] = names.TABLE) -> None:
@@ -72,6 +72,7 @@ class Reader:
         stored = {weights.dtype(name) for name in self._names()}
         kept = stored.pop() if len(stored) == 1 else np.dtype(np.float32)
         self.dtype = np.dtype(kept if dtype is None else dtype)
+        self.ndim, self.size = len(shape), math.prod(shape)
 
     def _names(self) -> list[str]:
         released = self._row.released
@@ -83,11 +84,11 @@ class Reader:
         sizes = [len(range(*s.indices(n))) for s, n in zip(index, self.shape)]
         out = np.empty(sizes, self.dtype)
         if not self._layers:
-            _copy(out, self._tensor(self._row.released, self.shape)[index])
+            blocks.copy(out, self._tensor(self._row.released, self.shape)[index])
             return out
         for place, i in enumerate(range(*index[0].indices(self._layers))):
             tensor = self._tensor(self._row.released.format(i=i), self.shape[1:])
-            _copy(out[place], tensor[index[1:]])
+            blocks.copy(out[place], tensor[index[1:]])
         return out
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -120,15 +121,6 @@ def place(read: Reader, sharding: jax.sharding.Sharding) -> jax.Array:
         return slices[key]
 
     return jax.make_array_from_callback(read.shape, sharding, fetch)
-
-
-def _copy(out: np.ndarray, x: np.ndarray) -> None:
-    """`out[...] = x` for an `x` of any strides and dtype, in panels that fit the cache."""
-    if x.ndim < 2 or x.flags.c_contiguous:
-        out[...] = x
-        return
-    for first in range(0, len(x), _PANEL):
-        out[first : first + _PANEL] = x[first : first + _PANEL]
 
 
 def save(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import logging
@@ -73,18 +74,37 @@ def _open(
 def import_parameters(
     config: ModelConfig, sources: Mapping[str, str | Path], *, shardings: trees.Tree, seed: int
 ) -> trees.Tree:
-    """All parameters, each in its file's dtype; what no source gives is random, float32.
+    """All parameters for `Checkpoints.save`: readers of the files, and arrays of what is made.
+
+    A reader's parameter keeps its file's dtype and is nowhere in memory before it is written. What
+    no source gives is random, float32; a position table of another size is resampled.
 
     Args:
       sources: what to read (`qwen_vl`, or a tower: `vit`, `decoder`) -> directory or file. A tower
         that is named goes before the same tower of the whole model.
+      shardings: of all parameters, for those that are made.
 
     Raises:
       ValueError: a source that is missing, damaged or does not fit; names file and tensors.
     """
-    towers = {tower: sources.get(tower, sources.get("qwen_vl")) for tower in TOWERS}
-    towers = {tower: path for tower, path in towers.items() if path}
-    known = trees.flatten(load_towers(config, towers, shardings=shardings))
+    wanted = names.parameter_shapes(config)
+    shapes = trees.flatten(wanted)
+    known: dict[str, Any] = {}
+    for tower in TOWERS:
+        path = sources.get(tower, sources.get("qwen_vl"))
+        if not path:
+            continue
+        weights, rows, stored = _open(config, tower, path, "refuse")
+        convert.check(stored, weights, rows=rows)
+        readers = convert.readers(stored, weights, rows=rows)
+        other = [name for name, read in readers.items() if read.shape != shapes[name].shape]
+        where = resized.read_shardings(wanted, names.parameter_shapes(stored), shardings)
+        tables = {name: convert.place(readers[name], trees.flatten(where)[name]) for name in other}
+        fitted = resized.fit(
+            trees.unflatten(tables), wanted, shardings, resize_queries="refuse", source=str(path)
+        )
+        known |= readers | trees.flatten(fitted)
+        logging.info("starting weights: %s of %s", tower, path)
     rest = {path: s for path, s in trees.flatten(shardings).items() if path not in known}
 
     def random(seed: jax.Array) -> dict[str, jax.Array]:

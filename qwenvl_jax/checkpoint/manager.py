@@ -27,7 +27,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from qwenvl_jax import trees
-from qwenvl_jax.checkpoint import intact, manifest, resized
+from qwenvl_jax.checkpoint import intact, manifest, orbax_writer, resized
 from qwenvl_jax.checkpoint.fingerprint import fingerprint
 from qwenvl_jax.checkpoint.resized import ResizeQueries
 
@@ -95,8 +95,8 @@ class Checkpoints:
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._list_files),
             ),
             item_handlers={
-                "params": ocp.StandardCheckpointHandler(),
-                "optimizer": ocp.StandardCheckpointHandler(),
+                "params": orbax_writer.handler(),
+                "optimizer": orbax_writer.handler(),
                 "meta": ocp.JsonCheckpointHandler(),
             },
         )
@@ -144,8 +144,8 @@ class Checkpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                params=ocp.args.StandardSave(params),
-                optimizer=ocp.args.StandardSave(opt_state),
+                params=orbax_writer.save_args(params),
+                optimizer=orbax_writer.save_args(opt_state),
                 meta=ocp.args.JsonSave(meta),
             ),
         )
@@ -159,8 +159,8 @@ class Checkpoints:
         self._frozen_hash = fingerprint(frozen)
         folder = self._root / "frozen" / self._frozen_hash
         if not (folder / manifest.NAME).exists():
-            with ocp.StandardCheckpointer() as checkpointer:
-                checkpointer.save(folder, frozen, force=True)
+            with ocp.Checkpointer(orbax_writer.handler()) as checkpointer:
+                checkpointer.save(folder, args=orbax_writer.save_args(frozen), force=True)
             if jax.process_index() == 0:
                 manifest.write(folder)
 

@@ -132,8 +132,8 @@ def rows_in(held: Iterable[str], towers: Collection[str]) -> tuple[Row, ...]:
 def export(params: trees.Tree, rows: Sequence[Row] = TABLE) -> Iterator[tuple[str, Any]]:
     """Our parameters (or gradients) by released name; with all rows also the fixed positions.
 
-    One tensor is made at a time. A leaf may also be a function that returns it: it is called when
-    its first tensor is asked for, and let go after its last.
+    One tensor is made at a time. A leaf may also be a reader: it is indexed for a layer, called
+    for all of it, when that tensor is asked for.
 
     Raises:
       ValueError: a parameter has no row.
@@ -144,16 +144,16 @@ def export(params: trees.Tree, rows: Sequence[Row] = TABLE) -> Iterator[tuple[st
         raise ValueError(f"export: no released name for {unknown[0]!r} ({len(unknown)} such)")
     for released, group in itertools.groupby(rows, key=lambda row: row.released):
         group = tuple(group)
-        leaves = [_value(flat[row.ours]) for row in group]
+        leaves = [flat[row.ours] for row in group]
         if "{i}" in released:
             (row,), (leaf,) = group, leaves
             for i in range(leaf.shape[0]):
                 yield released.format(i=i), row.layout.save(leaf[i])
         else:
-            parts = [row.layout.save(leaf) for row, leaf in zip(group, leaves)]
+            parts = [row.layout.save(_value(leaf)) for row, leaf in zip(group, leaves)]
             yield released, parts[0] if len(parts) == 1 else _concatenate(parts)
     if tuple(rows) == TABLE:
-        queries, width = _value(flat["adapter/query"]).shape
+        queries, width = flat["adapter/query"].shape
         yield POSITIONS, posemb.sincos_2d(round(queries**0.5), width)
 
 

@@ -2,16 +2,22 @@
 
 import json
 import math
+import os
 import struct
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
+from qwenvl_jax.checkpoint import blocks
+
 _NAMES = {np.dtype(np.float32): "F32", np.dtype(ml_dtypes.bfloat16): "BF16"}
-_PANEL_BYTES = 1 << 20  # of a transposed tensor put in order at a time: fits the cache
+_PANEL_BYTES = 4 << 20  # of a tensor put in order at a time
+_THREADS = 2  # tensors written at a time, while the next is read
 
 
 class Tensor(NamedTuple):
@@ -58,15 +64,33 @@ def write(folder: Path, shard: Shard, tensors: Iterator[tuple[str, Any]]) -> Non
         end += tensor.size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the format asks for data aligned to 8 bytes
+    start = 8 + len(text)
     partial = folder / f"{shard.file}.partial"
-    with partial.open("wb") as file:
+    with partial.open("wb") as file, ThreadPoolExecutor(_THREADS) as pool:
         file.write(struct.pack("<Q", len(text)) + text)
+        file.flush()
+        file.truncate(start + end)
+        started: deque[Future] = deque()
         for tensor in shard.tensors:
+            while len(started) >= _THREADS:
+                started.popleft().result()
             name, x = next(tensors)
             assert (name, x.shape) == (tensor.name, tensor.shape), (name, x.shape, tensor)
-            for panel in panels(x, tensor.dtype):
-                file.write(memoryview(panel.view(np.uint8)))
+            begin = start + header[name]["data_offsets"][0]
+            started.append(pool.submit(_write, file.fileno(), begin, x, tensor.dtype))
+            del x
+        while started:
+            started.popleft().result()
     partial.rename(folder / shard.file)
+
+
+def _write(file: int, begin: int, x: Any, dtype: np.dtype) -> None:
+    """A tensor's entries from byte `begin` on."""
+    for panel in panels(x, dtype):
+        piece = memoryview(panel.view(np.uint8))
+        while len(piece):  # the kernel may take a part
+            written = os.pwrite(file, piece, begin)
+            begin, piece = begin + written, piece[written:]
 
 
 def panels(x: Any, dtype: np.dtype) -> Iterator[np.ndarray]:
@@ -75,7 +99,10 @@ def panels(x: Any, dtype: np.dtype) -> Iterator[np.ndarray]:
     rows = x.reshape(1, -1) if x.ndim < 2 else x
     step = max(1, _PANEL_BYTES // max(1, rows[0].size * dtype.itemsize)) if len(rows) else 1
     for first in range(0, len(rows), step):
-        yield np.ascontiguousarray(rows[first : first + step], dtype).reshape(-1)
+        panel = rows[first : first + step]
+        out = np.empty(panel.shape, dtype)
+        blocks.copy(out, panel)
+        yield out.reshape(-1)
 
 
 def weight_map(shards: list[Shard]) -> Mapping[str, str]:

@@ -2,12 +2,11 @@
 
 import functools
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore as ts
 
 from qwenvl_jax import settings, trees
 from qwenvl_jax.checkpoint import intact, names
@@ -45,22 +44,38 @@ class Stored:
             names.parameter_shapes(self.config), found, what=f"checkpoint {where}"
         )
 
-    def read(self, path: str) -> np.ndarray:
-        """One parameter, in the dtype it was saved in."""
-        name = self._home[path]
-        tree = self._trees[name]
-        item = trees.map_with_path(lambda p, _: 0 if p == path else ocp.PLACEHOLDER, tree)
-        options = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            restored = checkpointer.restore(
-                self._folders[name],
-                args=ocp.args.PyTreeRestore(item=item, restore_args=options),
-            )
-        return trees.flatten(restored)[path]
-
     def leaves(self) -> trees.Tree:
-        """The parameter tree with functions that read in place of arrays."""
-        read: dict[str, Callable[[], np.ndarray]] = {
-            path: functools.partial(self.read, path) for path in self._home
+        """The parameter tree with what reads each in place of arrays."""
+        return trees.unflatten({path: self.leaf(path) for path in self._home})
+
+    def leaf(self, path: str) -> "Leaf":
+        """One parameter, not read yet."""
+        name = self._home[path]
+        return Leaf(self._folders[name], path, trees.flatten(self._trees[name])[path].shape)
+
+
+class Leaf:
+    """One parameter on disk, read in the dtype it was saved in: called for all of it, indexed for
+    an entry of its leading axis, a layer.
+    """
+
+    def __init__(self, folder: Path, path: str, shape: tuple[int, ...]):
+        self.shape = tuple(shape)
+        self._spec = {
+            "driver": "zarr",
+            "kvstore": {
+                "driver": "ocdbt",
+                "base": {"driver": "file", "path": f"{folder}/"},
+                "path": path.replace("/", ".") + "/",
+            },
         }
-        return trees.unflatten(read)
+
+    @functools.cached_property
+    def _array(self) -> ts.TensorStore:
+        return ts.open(self._spec, read=True).result()
+
+    def __call__(self) -> np.ndarray:
+        return self._array.read().result()
+
+    def __getitem__(self, layer: int) -> np.ndarray:
+        return self._array[layer].read().result()

@@ -1,0 +1,128 @@
+"""Checkpoints beside the disk and the copy off the device: speed of save and restore.
+
+    python benchmarks/checkpoint.py --folder=DIR [--gb=1] [--rounds=3]
+
+Parameters are stacked as the decoder's are: three kernels of the released width, as many layers as
+fit the size, bf16, random. Raw is one buffer written and synced, read back from the page cache as
+the restored files are; save ends when everything is on disk, manifest included. Medians.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import ml_dtypes
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from qwenvl_jax.checkpoint.manager import CheckpointConfig, Checkpoints
+
+_WIDTH, _MLP, _PIECE = 4096, 11_008, 64 << 20
+_OPTIMIZER = {"steps": np.zeros((), np.int32)}
+
+
+def parameters(size: float) -> dict:
+    """About `size` bytes on the first device."""
+    layers = max(1, round(size / (3 * 2 * _WIDTH * _MLP)))
+    rng = np.random.default_rng(0)
+    layer = rng.standard_normal((_WIDTH, _MLP), np.float32).astype(ml_dtypes.bfloat16)
+
+    def kernel(offset: int) -> dict:
+        stacked = np.stack([np.roll(layer, i + offset, 0) for i in range(layers)])
+        return {"kernel": jax.device_put(stacked)}
+
+    names = ("up", "gate", "down")
+    mlp = {name: kernel(i * layers) for i, name in enumerate(names)}
+    return {"decoder": {"blocks": {"mlp": mlp}}}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def raw_write(file: Path, size: int) -> None:
+    piece = np.random.default_rng(0).bytes(_PIECE)
+    with file.open("wb") as out:
+        for first in range(0, size, _PIECE):
+            out.write(piece[: size - first])
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def raw_read(file: Path) -> None:
+    np.fromfile(file, np.uint8)
+
+
+def restore(workdir: Path, params: dict, *, verify: bool) -> None:
+    checkpoints = Checkpoints(workdir, CheckpointConfig(verify=verify), {})
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shardings = jax.tree.map(lambda _: here, (params, _OPTIMIZER))
+    restored = checkpoints.restore(
+        params=params, opt_state=_OPTIMIZER, frozen={}, shardings=(*shardings, {})
+    )
+    jax.block_until_ready(restored.params)
+    checkpoints.close()
+
+
+def one_round(folder: Path, params: dict, size: int) -> dict[str, float]:
+    """Seconds of each part."""
+    file, work = folder / "raw", folder / "work"
+    took = {"raw write": seconds(lambda: raw_write(file, size))}
+    took["raw read"] = seconds(lambda: raw_read(file))
+    file.unlink()
+    took["copy"] = seconds(lambda: jax.tree.map(lambda x: np.array(x), params))
+    checkpoints = Checkpoints(work, CheckpointConfig(), {})
+    data = np.zeros((1, 1), np.int64)
+    began = time.perf_counter()
+    checkpoints.save(1, params=params, opt_state=_OPTIMIZER, frozen={}, data=data)
+    took["blocked"] = time.perf_counter() - began
+    checkpoints.close()
+    os.sync()
+    took["save"] = time.perf_counter() - began
+    took["restore"] = seconds(lambda: restore(work, params, verify=False))
+    took["restore, verified"] = seconds(lambda: restore(work, params, verify=True))
+    shutil.rmtree(work)
+    return took
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--folder", type=Path, required=True, help="emptied of what is made there")
+    parser.add_argument("--gb", type=float, default=1.0, help="10^9 bytes")
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    folder = (args.folder / "checkpoint-benchmark").absolute()
+    folder.mkdir(parents=True)
+    try:
+        params = parameters(args.gb * 1e9)
+        size = sum(x.nbytes for x in jax.tree.leaves(params))
+        rounds = [one_round(folder, params, size) for _ in range(args.rounds)]
+    finally:
+        shutil.rmtree(folder)
+    took = {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
+    cores = len(os.sched_getaffinity(0))
+    print(
+        f"{size / 1e9:.2f} GB, {args.rounds} rounds, {cores} cores, load {os.getloadavg()[0]:.1f}"
+    )
+    for name, peer in (
+        ("save", "raw write"),
+        ("restore", "raw read"),
+        ("restore, verified", "raw read"),
+    ):
+        rate, other = size / took[name] / 1e9, size / took[peer] / 1e9
+        print(f"{name}: {rate:.2f} GB/s, {rate / other:.2f} of {peer} ({other:.2f} GB/s)")
+    ratio = took["blocked"] / took["copy"]
+    print(f"blocked by save: {took['blocked']:.2f} s, {ratio:.2f} of a copy ({took['copy']:.2f} s)")
+
+
+if __name__ == "__main__":
+    main()
