@@ -1,36 +1,95 @@
-"""The pictures that no training record may show, as rows of keys that stand before all others."""
+"""The pictures that no training record may show: folders of files, or sources of records."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
 from jaxtyping import Shaped
 
+from data_pipelines.build import shards
 from data_pipelines.build.duplicates import EVALUATION, KEYS
 from data_pipelines.build.hashes import bytes_key, picture_key
+from data_pipelines.build.settings import DuplicateSettings
+from data_pipelines.schema import unpack
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 
 
-def evaluation_keys(folder: str) -> Shaped[np.ndarray, "N"]:
-    """Keys of every picture below a folder; none for an empty name.
+def evaluation_keys(folder: str, *, key: str = "config.evaluation") -> Shaped[np.ndarray, "N"]:
+    """Keys of every picture below a folder, or of a source's records; none for an empty name.
+
+    Args:
+      key: what an error calls the place where the folder was given.
 
     Raises:
       ValueError: there is no such folder, no picture in it, or one that cannot be read.
     """
     if not folder:
         return np.zeros(0, KEYS)
-    files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in _SUFFIXES)
-    if not files:
-        raise ValueError(f"config.evaluation: no picture in {folder!r}")
-    keys = np.zeros(len(files), KEYS)
-    keys["source"] = EVALUATION
-    for row, file in zip(keys, files):
-        data = file.read_bytes()
-        try:
-            bands = picture_key(data)
-        except ValueError as error:
-            raise ValueError(f"config.evaluation: {file} {error}") from error
-        row["image"] = bytes_key(data)
-        if bands is not None:
-            row["bands"], row["seen"] = bands, True
-    return keys
+    rows = [_key(data, f"{key}: {name}") for name, data in _pictures(Path(folder))]
+    if not rows:
+        raise ValueError(f"{key}: no picture in {folder!r}")
+    return np.concatenate(rows)
+
+
+class Evaluation:
+    """Whether a picture is one of an evaluation set or looks like one."""
+
+    def __init__(self, keys: Shaped[np.ndarray, "N"]):
+        """
+        Args:
+          keys: of KEYS, as `evaluation_keys` gives them.
+        """
+        self._exact = {key.tobytes() for key in keys["image"]}
+        self._hashes_NW = np.ascontiguousarray(keys["bands"][keys["seen"]]).view("<u8")
+        self._told: dict[bytes, str | None] = {}  # many entries may ask about one picture
+
+    def reason(self, data: bytes) -> str | None:
+        """Why a picture is left out: `evaluation_image`, `evaluation_image_near`; None: it is not.
+
+        Raises:
+          ValueError: the picture cannot be decoded.
+        """
+        key = bytes_key(data)
+        if key not in self._told:
+            self._told[key] = "evaluation_image" if key in self._exact else self._near(data)
+        return self._told[key]
+
+    def _near(self, data: bytes) -> str | None:
+        if not len(self._hashes_NW) or (bands := picture_key(data)) is None:
+            return None
+        differ_N = np.bitwise_count(self._hashes_NW ^ bands.view("<u8")).sum(1, dtype=np.uint16)
+        near = differ_N.min() <= DuplicateSettings().near_bits
+        return "evaluation_image_near" if near else None
+
+
+def _key(data: bytes, name: str) -> Shaped[np.ndarray, "1"]:
+    row = np.zeros(1, KEYS)
+    try:
+        bands = picture_key(data)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from error
+    row["source"], row["image"] = EVALUATION, np.void(bytes_key(data))
+    if bands is not None:
+        row["bands"], row["seen"] = bands, True
+    return row
+
+
+def _pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """(where it stands, file) of every picture."""
+    if not (folder / shards.MANIFEST).is_file():
+        for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES):
+            yield str(path), path.read_bytes()
+        return
+    shards.verify(folder)
+    seen: set[bytes] = set()  # a source asks several questions about a picture
+    for shard in shards.read_manifest(folder)["shards"]:
+        reader = ArrayRecordReader(str(folder / shard["name"]))
+        for index in range(shard["records"]):
+            record = unpack(reader.read([index])[0])
+            for image in record.images:
+                if (key := bytes_key(image)) not in seen:
+                    seen.add(key)
+                    yield f"{folder / shard['name']}: {record.key}", image
+        reader.close()

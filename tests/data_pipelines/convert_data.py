@@ -16,7 +16,7 @@ class Run:
     def __init__(self, folder: Path):
         self._folder = folder
 
-    def __call__(self, form, files, images=(), *, split="train", size=(200, 100)):
+    def __call__(self, form, files, images=(), *, split="train", size=(200, 100), evaluation=None):
         folder = self._folder / "images"
         folder.mkdir(exist_ok=True)
         for number, name in enumerate(images):
@@ -30,7 +30,7 @@ class Run:
             paths.append(path.parent if path.parent != self._folder else path)
         out = self._folder / "out"
         annotations = Annotations(tuple(dict.fromkeys(paths)), split)
-        outcome = convert(form, annotations, images=folder, out=out)
+        outcome = convert(form, annotations, images=folder, out=out, evaluation=evaluation)
         records = {}
         for source, count in outcome.records.items():
             verify(out / source)

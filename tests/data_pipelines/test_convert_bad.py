@@ -4,12 +4,15 @@ import copy
 import json
 import pickle
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from data_pipelines.build.convert.entry import Annotations
 from data_pipelines.build.convert.job import convert
+from data_pipelines.build.evaluation import Evaluation, evaluation_keys
 from tests.data_pipelines.convert_data import Run, refcoco_files
 from tests.data_pipelines.crawl_data import picture
 
@@ -54,6 +57,41 @@ def test_pictures_that_no_decoder_takes(run, tmp_path):
     records, rejected = run("chartqa", {"train.json": entries}, ["unused.png", "2.png"])
     assert [r.key for r in records["vqa"]] == ["chartqa/train/2"]
     assert rejected == {"image_pixels": 1, "image_unreadable": 1}
+
+
+def test_pictures_of_test_splits_are_left_out(tmp_path):
+    """A picture of an evaluation set, under another name and saved again, trained on: the score of
+    that set would mean nothing. A picture that only has the same size stays.
+    """
+
+    def entries(*names):
+        return [{"imgname": name, "query": "q", "label": "a"} for name in names]
+
+    test = Run(tmp_path / "test")
+    (tmp_path / "test").mkdir()
+    test("chartqa", {"test.json": entries("0.png", "1.png", "0.png")}, ["0.png", "1.png"])
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "p.jpg").write_bytes(picture(3, (200, 100)))
+    folders = [tmp_path / "test" / "out" / "chartqa_vqa", tmp_path / "photos"]
+    keys = [evaluation_keys(str(folder)) for folder in folders]
+    assert [len(k) for k in keys] == [2, 1]
+    train = tmp_path / "train" / "images"
+    train.mkdir(parents=True)
+    with Image.open(tmp_path / "test" / "images" / "1.png") as image:
+        image.resize((120, 60)).save(train / "again.jpg", quality=60)
+    (train / "copy.png").write_bytes((tmp_path / "photos" / "p.jpg").read_bytes())
+    (train / "new.png").write_bytes(picture(7, (200, 100)))
+    (train / "cut.png").write_bytes(picture(8, (200, 100))[:400])
+    names = ("new.png", "again.jpg", "copy.png", "again.jpg", "cut.png")
+    records, rejected = Run(tmp_path / "train")(
+        "chartqa", {"train.json": entries(*names)}, evaluation=Evaluation(np.concatenate(keys))
+    )
+    assert [r.key for r in records["vqa"]] == ["chartqa/train/0"]
+    assert rejected == {
+        "evaluation_image": 1, "evaluation_image_near": 2, "image_unreadable": 1
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="--exclude: no picture in"):
+        evaluation_keys(str(tmp_path / "nowhere"), key="--exclude")
 
 
 @settings(max_examples=100)

@@ -3,9 +3,12 @@
 import argparse
 from pathlib import Path
 
+import numpy as np
+
 from data_pipelines.build.convert.entry import Annotations
 from data_pipelines.build.convert.formats import FORMATS
 from data_pipelines.build.convert.job import convert
+from data_pipelines.build.evaluation import Evaluation, evaluation_keys
 
 
 def register(jobs) -> None:
@@ -17,16 +20,21 @@ def register(jobs) -> None:
     parser.add_argument("--images", type=Path, help="folder of the pictures; grit needs none")
     parser.add_argument("--split", default="train",
                         help="where one file has several: ai2d, ocr_vqa, refcoco")  # fmt: skip
+    parser.add_argument("--exclude", nargs="+", default=[], metavar="FOLDER",
+                        help="evaluation pictures, or sources converted from a test split: what"
+                        " shows one of them, or one like it, is left out")  # fmt: skip
     parser.add_argument("--out", required=True, help="folder to write to")
     parser.set_defaults(command=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    excluded = [evaluation_keys(folder, key="--exclude") for folder in arguments.exclude]
     outcome = convert(
         arguments.format,
         Annotations(tuple(arguments.annotations), arguments.split),
         images=arguments.images,
         out=Path(arguments.out),
+        evaluation=Evaluation(np.concatenate(excluded)) if excluded else None,
     )
     for source, count in outcome.records.items():
         print(f"{source}: {count} records")

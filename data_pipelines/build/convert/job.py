@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from data_pipelines.build.convert.entry import Annotations, Entry, EntryError
 from data_pipelines.build.convert.formats import FORMATS
+from data_pipelines.build.evaluation import Evaluation
 from data_pipelines.build.hashes import bytes_key
 from data_pipelines.build.image_header import ImageHeader, read_header, refusal
 from data_pipelines.build.source_writer import SourceWriter
@@ -26,7 +27,14 @@ class Outcome(NamedTuple):
     examples: dict[str, list[str]]  # by reason, where to look
 
 
-def convert(name: str, annotations: Annotations, *, images: Path | None, out: Path) -> Outcome:
+def convert(
+    name: str,
+    annotations: Annotations,
+    *,
+    images: Path | None,
+    out: Path,
+    evaluation: Evaluation | None = None,
+) -> Outcome:
     """Write `out/FORMAT_TASK/*.array_record` with manifests.
 
     An entry that cannot be used is skipped and counted; the counts are in the manifests too.
@@ -34,6 +42,7 @@ def convert(name: str, annotations: Annotations, *, images: Path | None, out: Pa
     Args:
       name: one of FORMATS.
       images: the folder that the pictures' names start from.
+      evaluation: entries that show one of its pictures are left out.
 
     Raises:
       ValueError: the annotations are not of the format, or not one entry can be used.
@@ -44,7 +53,7 @@ def convert(name: str, annotations: Annotations, *, images: Path | None, out: Pa
     writers = {task: SourceWriter(out / f"{name}_{task}", f"{name}_{task}") for task in form.tasks}
     rejected: Counter[str] = Counter()
     examples: dict[str, list[str]] = {}
-    for made in _records(form.read(annotations), images):
+    for made in _records(form.read(annotations), images, evaluation):
         if isinstance(made, Record):
             writers[made.task].add(made)
             continue
@@ -65,7 +74,9 @@ def convert(name: str, annotations: Annotations, *, images: Path | None, out: Pa
     return Outcome(counts, rejects, examples)
 
 
-def _records(entries: Iterator[Entry | Bad], images: Path | None) -> Iterator[Record | Bad]:
+def _records(
+    entries: Iterator[Entry | Bad], images: Path | None, evaluation: Evaluation | None
+) -> Iterator[Record | Bad]:
     seen: set[bytes] = set()
     for entry in entries:
         if isinstance(entry, Bad):
@@ -73,6 +84,8 @@ def _records(entries: Iterator[Entry | Bad], images: Path | None) -> Iterator[Re
             continue
         try:
             record = _record(entry, images)
+            if evaluation and (why := _held_out(record.images[0], evaluation)):
+                raise EntryError(why)
             key = bytes_key(record.key.encode())
             if key in seen:
                 raise EntryError("duplicate_key")
@@ -96,6 +109,13 @@ def _record(entry: Entry, images: Path | None) -> Record:
     return Record(
         entry.key, entry.task, "en", (image,), entry.text, entry.question, regions, meta=meta
     )
+
+
+def _held_out(image: bytes, evaluation: Evaluation) -> str | None:
+    try:
+        return evaluation.reason(image)
+    except ValueError:  # its header could be read, the rest cannot
+        return "image_unreadable"
 
 
 def _find(names: tuple[str, ...], images: Path | None) -> bytes:
