@@ -22,8 +22,8 @@ def parse_arg(arg: str, *, variants: tuple[str, ...] = ("demo",)) -> tuple[str, 
             f"config variant {variant!r} is not known; there is: {', '.join(variants)}"
         )
     pairs = dict(option.split("=", 1) for option in options)
-    if variant == "demo" and "data" not in pairs:
-        pairs["data"] = "runs/demo/data"
+    if variant in ("demo", "recipe") and "data" not in pairs:
+        pairs["data"] = f"runs/{variant}/data"
     return variant, pairs
 
 
@@ -57,21 +57,24 @@ def released_model(image_size: int) -> ConfigDict:
     )
 
 
-def small_model(*, vocab_size: int, image_pad_id: int) -> ConfigDict:
+def small_model(
+    *, vocab_size: int, image_pad_id: int, image_size: int = 64, num_queries: int = 16
+) -> ConfigDict:
     """A Qwen-VL that two CPU cores train in minutes; same code path, float32."""
     return ConfigDict(
         dict(
             vit=dict(
-                image_size=64,
+                image_size=image_size,
                 patch_size=8,
                 width=128,
                 layers=4,
                 heads=4,
                 mlp_width=256,
-                position_grid=8,
+                position_grid=image_size // 8,
                 window=0,
+                sincos_positions=False,
             ),
-            adapter=dict(num_queries=16, heads=4, kind="cross_attention", positions=True),
+            adapter=dict(num_queries=num_queries, heads=4, kind="cross_attention", positions=True),
             decoder=dict(
                 vocab_size=vocab_size,
                 width=128,
@@ -96,7 +99,10 @@ def use_scenes(config: ConfigDict, folder: str, weights: dict[str, float]) -> No
     `python -m data_pipelines.build scenes` writes) and at the small model.
     """
     about = json.loads((Path(folder) / "tokenizer.json").read_text())
-    config.model = small_model(vocab_size=about["padded_vocab_size"], image_pad_id=about["imgpad"])
+    seen = dict(image_size=about["image_size"], num_queries=about["grid"] ** 2)
+    config.model = small_model(
+        vocab_size=about["padded_vocab_size"], image_pad_id=about["imgpad"], **seen
+    )
     for part, split in ((config.data, "train"), (config.heldout, "validation")):
         part.sources = ConfigDict(
             {
@@ -107,8 +113,7 @@ def use_scenes(config: ConfigDict, folder: str, weights: dict[str, float]) -> No
     config.data.update(
         dict(
             tokenizer=f"{folder}/tokenizer.model",
-            image_size=64,
-            num_queries=16,
+            **seen,
             seq_len=256,
             global_rows=8,
             virtual_shards=8,

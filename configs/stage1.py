@@ -9,16 +9,17 @@ The paper's table (arXiv 2308.12966 v3, table 8):
     text        512 positions a sample in the padded format; here rows of 2,048 hold about 6.7
                 samples each, so 4,608 rows are 30,720 samples
 
-Variants: `configs/stage1.py:demo,data=FOLDER` is the same stage on the embedded scenes.
+Variants: `configs/stage1.py:demo,data=FOLDER` is the same stage on the embedded scenes; `recipe`
+also captions signs, and its ViT's positions start as sine and cosine.
 """
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, mixtures
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    variant, options = common.parse_arg(arg)
+    variant, options = common.parse_arg(arg, variants=("demo", "recipe"))
     config = ConfigDict(
         dict(
             seed=0,
@@ -67,11 +68,16 @@ def get_config(arg: str = "") -> ConfigDict:
             eval_every=1000,
         )
     )
-    if variant == "demo":
-        common.use_scenes(config, options["data"], dict(scenes_en=0.773, scenes_zh=0.227))
+    if variant:
+        mixture = dict(scenes_en=0.773, scenes_zh=0.227)
+        if variant == "recipe":
+            mixture = mixtures.scenes(mixtures.SCENES1)
+        common.use_scenes(config, options["data"], mixture)
+        config.model.vit.sincos_positions = variant == "recipe"
+        steps = {"demo": 1200, "recipe": 800}[variant]
         config.init.take = "decoder/.*"  # stage 0 trained nothing else
         config.data.image_slots = 9
-        config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=1200, accumulation=1))
+        config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=steps, accumulation=1))
         config.optim.vit_layer_decay = 1.0  # nothing pretrained to protect
         config.checkpoint.every = config.eval_every = 300
     return config

@@ -15,13 +15,14 @@ the 76.8 M samples of its table, once.
 
 Variants: `configs/stage2.py:frozen_llm` freezes the decoder, as some summaries of the paper have
 it; the paper unfreezes it here. `configs/stage2.py:demo,data=FOLDER` is the same stage on the
-embedded scenes.
+embedded scenes, pictures of one object first.
 """
 
 from ml_collections import ConfigDict
 
 from configs import common, mixtures
 
+FIRST_STEPS = 400  # of `demo`, with SCENES2_FIRST
 TRAINABLE = {"": r".*", "frozen_llm": r"(vit|adapter)/.*", "demo": r".*"}
 
 
@@ -71,8 +72,12 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     if variant == "demo":
         common.use_scenes(config, options["data"], mixtures.scenes(mixtures.SCENES2))
+        first = mixtures.scenes(mixtures.SCENES2_FIRST)
+        for name, source in config.data.sources.items():
+            source.changes = [dict(step=FIRST_STEPS, weight=source.weight)]
+            source.weight = first.get(name, 0.0)
         config.data.image_slots = 6
-        config.optim.update(dict(peak_lr=1e-3, warmup_steps=100, steps=2400, accumulation=1))
+        config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=2000, accumulation=1))
         config.optim.vit_layer_decay = 1.0  # nothing pretrained to protect
         config.mesh.update(dict(data=-1, fsdp=1, tensor=1))
         config.checkpoint.every = config.eval_every = 300

@@ -28,7 +28,7 @@ class Region(NamedTuple):
     phrase: str
     boxes: tuple[Box, ...] = ()
     quads: tuple[Quad, ...] = ()
-    span: tuple[int, int] | None = None  # the phrase's characters in Record.text, for grounding
+    span: tuple[int, int] | None = None  # the phrase's characters in Record.text
 
 
 class Turn(NamedTuple):
@@ -40,8 +40,8 @@ class Record(NamedTuple):
     """One sample. Which fields a task reads:
 
     caption text · vqa question, text (the answer) · grounding text, regions with spans · referring
-    regions ->
-    boxes · grounded_caption regions -> text · ocr regions with quads · text text · chat turns
+    regions -> boxes · grounded_caption regions -> text · ocr regions with quads · text text and any
+    regions with spans · chat turns
     """
 
     key: str  # unique within its source

@@ -1,7 +1,8 @@
 """The whole recipe on two CPU cores: `python launch/recipe.py --workdir=runs/recipe`.
 
 data     draw bilingual scenes for every task, write ArrayRecord shards, train a small vocabulary
-stage 0  the decoder learns to write captions from text alone; the rest is frozen
+stage 0  the decoder learns from text alone to caption scenes and to answer about them; the rest
+         is frozen
 stage 1  captions: the ViT and the adapter learn to show pictures to the frozen decoder
 stage 2  seven tasks: everything learns
 stage 3  dialogues: the ViT is frozen
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
+from ml_collections import ConfigDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -33,12 +35,12 @@ from qwenvl_jax.checkpoint.exported import Check
 
 LANGUAGES = ("en", "zh")
 SEVEN = ("scenes", "vqa", "grounding", "referring", "grounded_caption", "ocr", "text")
-# Stage -> (config page, sources that its model is asked about).
+# Stage -> (config page, its variant, sources that its model is asked about).
 STAGES = {
-    "stage0": (stage0, ("text",)),
-    "stage1": (stage1, ("scenes", "text")),
-    "stage2": (stage2, SEVEN),
-    "stage3": (stage3, (*SEVEN, "chat")),
+    "stage0": (stage0, "recipe", ("text",)),
+    "stage1": (stage1, "recipe", ("scenes", "text")),
+    "stage2": (stage2, "demo", SEVEN),
+    "stage3": (stage3, "demo", (*SEVEN, "chat")),
 }
 ROWS = 50  # questions to a batch
 
@@ -47,7 +49,9 @@ ROWS = 50  # questions to a batch
 class RecipeConfig:
     """How much of everything; the defaults are those of `make recipe`."""
 
-    scenes: SceneConfig = SceneConfig(task_scenes=12_000)
+    scenes: SceneConfig = SceneConfig(
+        scenes=12_000, eval_scenes=300, text_scenes=30_000, task_scenes=8_000, grid=5
+    )
     records: int = 200  # held-out records of every task, in each language
     steps: float = 1.0  # share of each stage's steps
 
@@ -67,9 +71,10 @@ def run(workdir: Path, config: RecipeConfig) -> dict[str, Any]:
             build_scenes(config.scenes, data)
     scores: dict[str, list[dict[str, Any]]] = {}
     start = ""
-    for name, (page, sources) in STAGES.items():
+    for name, (page, variant, sources) in STAGES.items():
         with seconds.part(name):
-            _train(page, workdir / name, data=data, start=start, share=config.steps)
+            page_config = page.get_config(f"{variant},data={data}")
+            _train(page_config, workdir / name, start=start, share=config.steps)
         with seconds.part(f"scores of {name}"):
             scores[name] = _score(workdir / name, data / "test", sources, limit=config.records)
         start = str(workdir / name)
@@ -94,8 +99,7 @@ def _claim(workdir: Path, config: RecipeConfig) -> None:
     path.write_text(json.dumps(mine))
 
 
-def _train(page, workdir: Path, *, data: Path, start: str, share: float) -> None:
-    config = page.get_config(f"demo,data={data}")
+def _train(config: ConfigDict, workdir: Path, *, start: str, share: float) -> None:
     config.init.checkpoint = start
     optim = config.optim
     optim.steps = max(round(optim.steps * share), 2)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from qwenvl_jax import settings
 
-_MAY_BE_0 = ("image_pad_id", "window", "positions")
+_MAY_BE_0 = ("image_pad_id", "window", "sincos_positions", "positions")
 
 
 def _positive(config: Any, tower: str) -> None:
@@ -41,6 +41,9 @@ class VitConfig:
     # Pixels a side of the windows within which three layers of four attend (the paper's ablation,
     # 224 there); 0: every layer attends to the whole image.
     window: int = 0
+    # Where positions start: as 2-D sine and cosine, or small and at random. For a ViT that starts
+    # from nothing: at random, what is seen outweighs where ten times over.
+    sincos_positions: bool = False
     eps: float = 1e-6
 
     def __post_init__(self):

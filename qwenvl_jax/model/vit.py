@@ -88,8 +88,7 @@ class VisionTower(nn.Module):
         vit = self.config.vit
         pixels = (images_MRRC.astype(jnp.float32) / 255.0 - MEAN) / STD
         x_MPD = PatchEmbedding(vit, name="patch")(pixels.astype(self.config.dtype))
-        init = nn.initializers.normal(vit.width**-0.5)
-        table = self.param("positions", init, (vit.position_grid**2, vit.width), jnp.float32)
+        table = self.param("positions", self._positions, (vit.position_grid**2, vit.width))
         positions_PD = posemb.resample(table, images_MRRC.shape[1] // vit.patch_size)
         x_MPD = LayerNorm(vit.eps, name="ln_pre")(x_MPD + positions_PD.astype(x_MPD.dtype))
         blocks = stack(
@@ -102,3 +101,9 @@ class VisionTower(nn.Module):
         )
         x_MPD, _ = blocks(x_MPD, windows.global_layers(vit), None)
         return x_MPD
+
+    def _positions(self, key, shape) -> Float[Array, "P D"]:
+        vit = self.config.vit
+        if vit.sincos_positions:
+            return jnp.asarray(posemb.sincos_2d(vit.position_grid, vit.width))
+        return nn.initializers.normal(vit.width**-0.5)(key, shape, jnp.float32)

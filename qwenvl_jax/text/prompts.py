@@ -52,7 +52,7 @@ def task_spans(
       num_images: images before the text; several are numbered `Picture 1: ..`.
       text: the caption, answer or plain text.
       regions: objects with `phrase`, `boxes`, `quads` (fractions of the picture) and, for
-        grounding, `span`: the phrase's characters in `text`.
+        grounding and text, `span`: the phrase's characters in `text`.
 
     Raises:
       ValueError: unknown task, or fields that the task needs and did not get.
@@ -114,23 +114,12 @@ def _vqa(language, text, question, regions):
 
 
 def _text(language, text, question, regions):
-    return [Span(text, True)]
+    return _marked(text, regions)
 
 
 def _grounding(language, text, question, regions):
-    spans = [Span(GROUNDING[language], False), Span(" ", True)]
-    end = 0
-    for region in sorted(regions, key=lambda region: region.span or (-1, -1)):
-        start, stop = region.span or (-1, -1)
-        if not end <= start < stop <= len(text):
-            raise ValueError(
-                f"grounding: region {region.phrase!r} has no span of its own in {text!r}"
-            )
-        spans += [Span(text[end:start], True), *_ref(text[start:stop], True)]
-        spans += _places(region, True)
-        end = stop
     # Joined, so that " " and "Photo of " are tokenised as one run.
-    return _join([*spans, Span(text[end:], True)])
+    return _join([Span(GROUNDING[language], False), Span(" ", True), *_marked(text, regions)])
 
 
 def _referring(language, text, question, regions):
@@ -151,6 +140,19 @@ def _ocr(language, text, question, regions):
         spans += [Span(" ", True), *_ref(region.phrase, True), Span(" ", True)]
         spans += _places(region, True)
     return spans
+
+
+def _marked(text, regions):
+    """The text, supervised, with every region's phrase marked and followed by its places."""
+    spans, end = [], 0
+    for region in sorted(regions, key=lambda region: region.span or (-1, -1)):
+        start, stop = region.span or (-1, -1)
+        if not end <= start < stop <= len(text):
+            raise ValueError(f"region {region.phrase!r} has no span of its own in {text!r}")
+        spans += [Span(text[end:start], True), *_ref(text[start:stop], True)]
+        spans += _places(region, True)
+        end = stop
+    return [*spans, Span(text[end:], True)] if text[end:] or not spans else spans
 
 
 def _only(regions, task):

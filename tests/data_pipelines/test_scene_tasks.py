@@ -157,6 +157,52 @@ def test_ocr_records_name_the_words(drawn):
             assert len(region.quads[0]) == 8 and 0 <= min(region.quads[0]) <= 1
 
 
+def test_told_scenes_answer_what_their_cells_show(drawn):
+    """The cell at the middle of every box holds the thing that the box is said to be of; numbers
+    are at most those of a kind's cells; on signs, captions say the words that were told.
+    """
+    forms, side = Counter(), CONFIG.grid
+    names = {language: {getattr(g.kind, language): g.kind.glyph for g in drawn}
+             for language in LANGUAGES}  # fmt: skip
+    for index in range(MANY):
+        told = task_records(CONFIG, drawn, task="told", split="train", index=index)
+        for record in told.values():
+            forms[record.meta["form"]] += 1
+            before, _, after = record.text.partition("\n")
+            assert record.task == "text" and not record.images
+            if record.meta["form"] == "signs":
+                assert all(word in after for word in before.split())
+                assert set(before.split()) <= set(WORDS[record.language])
+                continue
+            cells = np.array(list(before)).reshape(side, side)
+            for region in record.regions:
+                start, stop = region.span
+                assert record.text[start:stop] == region.phrase
+                said = after if region.phrase in ("This", "这") else region.phrase
+                (name,) = named(said, drawn, record.language)
+                for box in region.boxes:
+                    column, row = (int(v * side) for v in middle(box))
+                    assert cells[row, column] == names[record.language][name]
+            if record.meta["form"] == "vqa":
+                for name in named(after, drawn, record.language):
+                    there = (cells == names[record.language][name]).sum()
+                    assert there or after.endswith(("zero", "零个"))
+    assert min(forms[form] for form in ("vqa", "grounding", "referring", "signs")) > 10
+    assert forms["grounded_caption"] > 5
+
+
+def test_signs_are_captioned_with_their_words(drawn):
+    """One word or two, in a caption; pictures are not those that OCR is asked about."""
+    for index in range(20):
+        signs = task_records(CONFIG, drawn, task="signs", split="train", index=index)
+        reads = task_records(CONFIG, drawn, task="ocr", split="train", index=index)
+        for language in LANGUAGES:
+            record = signs[f"signs_{language}"]
+            words = [word for word in WORDS[language] if word in record.text]
+            assert record.task == "caption" and 1 <= len(words) <= 2
+            assert record.images != reads[f"ocr_{language}"].images
+
+
 def test_dialogues_tell_the_truth(drawn):
     """Numbers of dialogues about one picture, boxes in answers, and which of two pictures."""
     forms, checked = Counter(), Counter()
@@ -239,15 +285,20 @@ def test_the_set_streams_and_is_the_same_every_time(tmp_path):
         image_size=64, num_queries=16, global_rows=64,
     )  # fmt: skip
     pictures: dict[bytes, str] = {}
-    for task in TASKS:
+    trained_as = {"signs": "caption", "single": "referring", "told": "text"}
+    for task in (*TASKS, "told"):
         for language in LANGUAGES:
             for split in get_args(Split):
                 folder = f"{split}/{task}_{language}"
                 manifest = shards.read_manifest(tmp_path / "a" / folder)
                 assert manifest == shards.read_manifest(tmp_path / "b" / folder)
-                assert (manifest["task"], manifest["language"]) == (task, language)
+                assert (manifest["task"], manifest["language"]) == (
+                    trained_as.get(task, task),
+                    language,
+                )
                 records = read_records(tmp_path / "a" / folder, limit=99)
-                assert len(records) == (12 if split == "train" else 6)
+                count = {"train": 99 if task == "told" else 12}.get(split, 6)
+                assert len(records) == count
                 for record in records:
                     sample = make_sample(schema.pack(record), config, tokenizer)
                     assert isinstance(sample, Sample), (record, sample)

@@ -34,7 +34,7 @@ def test_stages_hand_on(tmp_path, monkeypatch):
     asked = {"stage0": "text", "stage3": "chat"}
     monkeypatch.setattr(recipe, "LANGUAGES", ("en",))
     monkeypatch.setattr(common, "use_scenes", functools.partial(use_tiny, common.use_scenes))
-    stages = {name: (recipe.STAGES[name][0], (source,)) for name, source in asked.items()}
+    stages = {name: (*recipe.STAGES[name][:2], (source,)) for name, source in asked.items()}
     monkeypatch.setattr(recipe, "STAGES", stages)
     config = recipe.RecipeConfig(SCENES, records=4, steps=0.001)
     results = recipe.run(tmp_path, config)

@@ -55,6 +55,20 @@ def test_query_count_and_image_grid_vary_freely(queries, image_size):
     assert out.shape == (2, queries, 32)
 
 
+def test_sincos_start_tells_distances():
+    """Positions that start at random and small say nothing of which patches are neighbours."""
+    vit = dataclasses.replace(toy_model().vit, sincos_positions=True, width=48, heads=4)
+    params = qwenvl.init(dataclasses.replace(toy_model(), vit=vit), jax.random.key(0))
+    side = vit.position_grid
+    table = np.asarray(params["vit"]["positions"]).reshape(side, side, -1)
+    likeness = np.einsum("yxd,vud->yxvu", table, table)
+    np.testing.assert_allclose(
+        likeness[0, 0, 0, 1], likeness[1, 0, 1, 1], rtol=1e-5
+    )  # a step right
+    np.testing.assert_allclose(likeness[0, 0, 1, 0], likeness[0, 1, 1, 1], rtol=1e-5)  # a step down
+    assert likeness[0, 0, 0, 0] > likeness[0, 0, 0, 1] > likeness[0, 0, 1, 1]
+
+
 def test_bicubic_weights_by_hand():
     """Doubling a grid puts samples at 1/4 and 3/4: Keys weights with a = -0.75, worked by hand.
 

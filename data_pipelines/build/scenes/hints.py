@@ -47,7 +47,7 @@ def hint(
     """
     (form,) = rng.choices(FORMS, _WEIGHTS)
     lines = {
-        "grid": lambda: _grid(scene, glyphs, image_size, grid),
+        "grid": lambda: cells(scene, glyphs, image_size, grid),
         "bag": lambda: _bag(scene, glyphs, rng, grid),
         "list": lambda: _places(scene, glyphs, rng, image_size),
         "plain": list,
@@ -58,15 +58,16 @@ def hint(
     return form, [*lines, CAPTION[language], " " + told[0], *told[1:]]
 
 
-def _grid(scene, glyphs, image_size, grid):
-    cells = [EMPTY] * grid**2
+def cells(scene: Scene, glyphs: Sequence[Glyph], image_size: int, grid: int) -> list[str]:
+    """What covers the centre of each of grid x grid cells, row by row."""
+    covers = [EMPTY] * grid**2
     side = image_size / grid
     for thing in scene.objects:
         columns = _covered(thing.x, thing.width, side)
         for row in _covered(thing.y, thing.height, side):
             for column in columns:
-                cells[row * grid + column] = glyphs[thing.glyph].kind.glyph
-    return cells
+                covers[row * grid + column] = glyphs[thing.glyph].kind.glyph
+    return covers
 
 
 def _bag(scene, glyphs, rng, grid):

@@ -16,7 +16,7 @@ from data_pipelines.build.scenes.captions import LANGUAGES
 from data_pipelines.build.scenes.config import SceneConfig, check
 from data_pipelines.build.scenes.layout import Split
 from data_pipelines.build.scenes.records import caption_records, held_out_kinds, text_chunks
-from data_pipelines.build.scenes.tasks.every import TASKS, task_records, texts
+from data_pipelines.build.scenes.tasks.every import TASKS, TRAINED_AS, task_records, texts
 from qwenvl_jax.text.sentence_piece import train_sentencepiece
 from qwenvl_jax.text.tokenizer import load_tokenizer
 
@@ -38,7 +38,7 @@ def build_scenes(config: SceneConfig, out: str | Path) -> None:
 
     Splits are train, validation and test; sources are scenes_en and scenes_zh (the same
     pictures, one caption each), text_en and text_zh, and with `config.task_scenes` TASK_en and
-    TASK_zh of every other task. Record i is a function of (config, split, i), whatever the number
+    TASK_zh of every other task, and told_en and told_zh, text of scenes and questions. Record i is a function of (config, split, i), whatever the number
     of processes.
 
     Raises:
@@ -67,7 +67,7 @@ def build_scenes(config: SceneConfig, out: str | Path) -> None:
             infos,
             config=config._replace(processes=0)._asdict(),
             language=source[-2:],
-            task=_task(source),
+            task=TRAINED_AS.get(_task(source), _task(source)),
             kinds=[{"en": g.kind.en, "zh": g.kind.zh, "glyph": g.kind.glyph} for g in drawn],
             held_out=sorted(drawn[i].kind.en for i in held_out_kinds(config, drawn)),
         )
@@ -76,14 +76,13 @@ def build_scenes(config: SceneConfig, out: str | Path) -> None:
 
 def _sources(config: SceneConfig) -> list[tuple[str, ...]]:
     """Sources that are made together, as they show the same scenes."""
-    tasks = TASKS if config.task_scenes else ()
+    tasks = (*TASKS, "told") if config.task_scenes else ()
     pairs = [tuple(f"{task}_{language}" for language in LANGUAGES) for task in ("scenes", *tasks)]
     return [*pairs, ("text_en",), ("text_zh",)]
 
 
 def _task(source: str) -> str:
-    name = source.rpartition("_")[0]
-    return "caption" if name == "scenes" else name
+    return source.rpartition("_")[0]
 
 
 def _run(jobs: list[_Job], processes: int) -> Iterator[list[shards.ShardInfo]]:
@@ -99,8 +98,8 @@ def _write(job: _Job) -> list[shards.ShardInfo]:
     config = job.config
     size = {"train": config.scenes, "validation": config.eval_scenes, "test": config.eval_scenes}
     total, task = size[job.split], _task(job.sources[0])
-    if job.split == "train" and task != "caption":
-        total = config.text_scenes if task == "text" else config.task_scenes
+    if job.split == "train" and task != "scenes":
+        total = config.text_scenes if task in ("text", "told") else config.task_scenes
     step = math.ceil(total / config.shards)
     indices = range(job.shard * step, min((job.shard + 1) * step, total))
     streams: dict[str, list[bytes]] = {source: [] for source in job.sources}
@@ -120,7 +119,7 @@ def _write(job: _Job) -> list[shards.ShardInfo]:
 
 def _records(job: _Job, index: int) -> dict[str, schema.Record]:
     task = _task(job.sources[0])
-    if task == "caption":
+    if task == "scenes":
         return caption_records(job.config, job.glyphs, split=job.split, index=index)
     if task != "text":
         return task_records(job.config, job.glyphs, task=task, split=job.split, index=index)
@@ -141,7 +140,8 @@ def _make_tokenizer(config: SceneConfig, drawn: tuple[glyphs.Glyph, ...], out: P
     train_sentencepiece(corpus, partial, config.vocab_size, delimiter=_BORDER)
     tokenizer = load_tokenizer(partial)
     sizes = {k: getattr(tokenizer, k) for k in ("vocab_size", "padded_vocab_size")}
-    about = {**sizes, **tokenizer.specials._asdict()}
+    seen = {"image_size": config.image_size, "grid": config.grid}
+    about = {**sizes, **tokenizer.specials._asdict(), **seen}
     (out / "tokenizer.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
     os.replace(partial, out / "tokenizer.model")
 

@@ -3,6 +3,7 @@
 import functools
 import math
 import random
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
@@ -13,7 +14,7 @@ from data_pipelines.build.scenes.captions import Language
 WORDS = {
     "en": (
         "open shop milk exit stop taxi park fish cake book blue gold moon west east home sale cafe "
-        "bank hotel menu soup rice food road lane gate door left wood rain snow wind fire lake "
+        "bank menu soup rice food road lane gate door left wood rain snow wind fire lake "
         "farm bird king club mall"
     ).split(),
     "zh": (
@@ -21,8 +22,8 @@ WORDS = {
         "大路 山门 木桥 下雨 白雪 风车 火山 湖水 农田 小鸟 国王 花园 茶馆 药房 学校 车站 机场"
     ).split(),
 }
-_HEIGHT = (0.24, 0.32)  # of a sign, as a share of the picture
-_TILT = 8.0  # degrees, at most
+_HEIGHT = (0.3, 0.4)  # of a sign, as a share of the picture
+_TILT = 6.0  # degrees, at most
 _DRAWN = 4  # a sign is drawn so many times larger, then shrunk
 _TRIES = 60
 _PAINTS = (((255, 255, 255), (20, 20, 20)), ((250, 220, 60), (20, 20, 20)),
@@ -53,7 +54,7 @@ class Sign(NamedTuple):
 def place_signs(rng: random.Random, *, language: Language, image_size: int) -> tuple[Sign, ...]:
     """One sign or two that lie in the picture and touch each other nowhere, from top to bottom."""
     signs: list[Sign] = []
-    for word in rng.sample(WORDS[language], rng.choice((1, 2))):
+    for word in rng.sample(WORDS[language], rng.choice((1, 1, 2))):
         for _ in range(_TRIES):
             height = rng.uniform(*_HEIGHT) * image_size
             width = height * _length(word)
@@ -67,6 +68,13 @@ def place_signs(rng: random.Random, *, language: Language, image_size: int) -> t
                 break
     signs.sort(key=lambda sign: (sign.center[1], sign.center[0]))
     return tuple(signs)
+
+
+def says(words: Sequence[str], language: Language) -> str:
+    """`a sign that says open`, `写着开门和牛奶的牌子`: the caption of a picture of signs."""
+    if language == "zh":
+        return f"写着{'和'.join(words)}的牌子"
+    return ("a sign that says " if len(words) == 1 else "signs that say ") + " and ".join(words)
 
 
 def draw_signs(signs: tuple[Sign, ...], under: Image.Image) -> Image.Image:
