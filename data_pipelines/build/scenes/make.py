@@ -38,8 +38,8 @@ def build_scenes(config: SceneConfig, out: str | Path) -> None:
 
     Splits are train, validation and test; sources are scenes_en and scenes_zh (the same
     pictures, one caption each), text_en and text_zh, and with `config.task_scenes` TASK_en and
-    TASK_zh of every other task, and told_en and told_zh, text of scenes and questions. Record i is a function of (config, split, i), whatever the number
-    of processes.
+    TASK_zh of every other task, and told_en and told_zh, text of scenes and questions. Record i is
+    a function of (config, split, i), whatever the number of processes.
 
     Raises:
       ValueError: a config value out of range; the message names the key.
