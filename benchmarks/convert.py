@@ -2,6 +2,7 @@
 
     python benchmarks/convert.py --folder=DIR                 a narrow model, anywhere in seconds
     python benchmarks/convert.py --folder=DIR --depth=4       released widths, 4 blocks a tower
+    python benchmarks/convert.py --folder=DIR --depth=1 --dtype=float32
 
 Every phase is a process of its own. Memory is the kernel's high-water mark of resident pages that
 are this process's own (a mapped file's pages are the kernel's to drop) above what it was when the
@@ -22,7 +23,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import ml_dtypes
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -95,21 +95,18 @@ def _child(work: Callable[..., None], args: tuple, out) -> None:
     measured(lambda: work(*args), out)
 
 
-def make(folder: Path, depth: int) -> None:
-    """A released directory of random bf16 tensors."""
+def make(folder: Path, depth: int, dtype: str) -> None:
+    """A released directory of random tensors."""
     config, rng = model(depth), np.random.default_rng(0)
     folder.mkdir(parents=True)
-    tensors = convert.released_tensors(config, "bfloat16")
-    random = (
-        (t.name, rng.standard_normal(t.shape, np.float32).astype(ml_dtypes.bfloat16))
-        for t in tensors
-    )
+    tensors = convert.released_tensors(config, dtype)
+    random = ((t.name, rng.standard_normal(t.shape, np.float32).astype(t.dtype)) for t in tensors)
     shards = writer.plan(tensors, 2 * 10**9)
     for shard in shards:
         writer.write(folder, shard, random)
     index = {"weight_map": writer.weight_map(shards)}
     (folder / convert.INDEX).write_text(json.dumps(index))
-    (folder / "config.json").write_text(json.dumps(released_config(config, dtype="bfloat16")))
+    (folder / "config.json").write_text(json.dumps(released_config(config, dtype=dtype)))
 
 
 def raw(folder: Path, size: int) -> None:
@@ -127,8 +124,8 @@ def bring_in(source: Path, workdir: Path) -> None:
     weights.import_weights({"qwen_vl": str(source)}, workdir, page=str(page))
 
 
-def bring_out(workdir: Path, out: Path) -> None:
-    weights.export_weights(workdir, out, dtype="bfloat16", shard_bytes=2 * 10**9)
+def bring_out(workdir: Path, out: Path, dtype: str) -> None:
+    weights.export_weights(workdir, out, dtype=dtype, shard_bytes=2 * 10**9)
 
 
 def check(workdir: Path, out: Path) -> None:
@@ -140,21 +137,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, required=True, help="emptied of what is made there")
     parser.add_argument("--depth", type=int, default=0, help="blocks a tower; 0 is a narrow model")
+    parser.add_argument("--dtype", default="bfloat16", choices=tuple(convert.DTYPES))
     args = parser.parse_args()
     folder = args.folder / "convert-benchmark"
     folder.mkdir(parents=True)
     try:
-        apart(make, folder / "in", args.depth)
-        tensors = convert.released_tensors(model(args.depth), "bfloat16")
+        apart(make, folder / "in", args.depth, args.dtype)
+        tensors = convert.released_tensors(model(args.depth), args.dtype)
         size, largest = sum(t.size for t in tensors), max(t.size for t in tensors)
         print(
-            f"{size / 1e9:.2f} GB; largest tensor {largest / 1e9:.2f} GB;"
+            f"{size / 1e9:.2f} GB of {args.dtype}; largest tensor {largest / 1e9:.2f} GB;"
             f" {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}"
         )
         first, _ = apart(raw, folder, size)
         phases = {
             "import": apart(bring_in, folder / "in", folder / "work"),
-            "export": apart(bring_out, folder / "work", folder / "out"),
+            "export": apart(bring_out, folder / "work", folder / "out", args.dtype),
         }
         shutil.rmtree(folder / "in")
         second, _ = apart(raw, folder, size)
