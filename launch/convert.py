@@ -36,7 +36,10 @@ def run_import(args: argparse.Namespace) -> int:
     """Write a work directory at step 0."""
     given = {name: getattr(args, name) for name in ("qwen_vl", "vit", "decoder")}
     weights.import_weights(
-        {name: path for name, path in given.items() if path}, args.out, page=args.config
+        {name: path for name, path in given.items() if path},
+        args.out,
+        page=args.config,
+        verify=not args.no_verify,
     )
     print(f"{args.out}: checkpoint at step 0")
     return 0
@@ -44,6 +47,8 @@ def run_import(args: argparse.Namespace) -> int:
 
 def run_export(args: argparse.Namespace) -> int:
     """Write a released directory and compare it back; 1 if that fails."""
+    if not 0 < args.shard_gb < float("inf"):
+        raise ValueError(f"--shard_gb={args.shard_gb} must be a number above 0")
     weights.export_weights(
         args.checkpoint, args.out, dtype=args.dtype, shard_bytes=int(args.shard_gb * 1e9)
     )
@@ -73,6 +78,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--config",
         default=str(pathlib.Path(__file__).parents[1] / "configs" / "stage1.py"),
         help="mesh, data and, where no --qwen_vl says them, sizes; `:variant` after it",
+    )
+    command.add_argument(
+        "--no_verify", action="store_true", help="do not compare sources with their MANIFEST.json"
     )
     command.set_defaults(run=run_import)
     for name, run in (("export", run_export), ("verify", run_verify)):

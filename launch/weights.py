@@ -41,21 +41,25 @@ def load_page(page: str) -> ConfigDict:
     return module.get_config(arg)
 
 
-def import_weights(sources: Mapping[str, str], workdir: str | Path, *, page: str) -> None:
+def import_weights(
+    sources: Mapping[str, str], workdir: str | Path, *, page: str, verify: bool = True
+) -> None:
     """Write a work directory whose step 0 holds the sources' parameters, the rest at random.
 
     Args:
       sources: `qwen_vl`, `vit`, `decoder` -> directory or file.
       page: the config page that says the rest of the run's config.
+      verify: compare a source's files with its manifest first, where it has one.
 
     Raises:
-      ValueError: nothing is given, the work directory is in use, or a source does not fit.
+      ValueError: nothing is given, the work directory is not empty, or a source does not fit.
     """
     workdir = Path(workdir)
     if not sources:
         raise ValueError("import: give at least one of --qwen_vl, --decoder, --vit")
-    if (workdir / "checkpoints").exists():
-        raise ValueError(f"import: {workdir} already holds checkpoints; name a new directory")
+    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        # A source, say, whose own config.json would be lost.
+        raise ValueError(f"import: {workdir} is not empty; name a new directory")
     config = load_page(page)
     directory = Path(sources.get("qwen_vl", ""))
     if "qwen_vl" in sources and (directory / "config.json").is_file():
@@ -64,7 +68,7 @@ def import_weights(sources: Mapping[str, str], workdir: str | Path, *, page: str
     # Copies along `data` would only be thrown away again: every device holds another part.
     mesh = make_mesh(MeshConfig(data=1, fsdp=-1, tensor=config.mesh.tensor))
     shardings = rules.parameter_shardings(mesh, names.parameter_shapes(model))
-    params = import_parameters(model, sources, shardings=shardings, seed=config.seed)
+    params = import_parameters(model, sources, shardings=shardings, seed=config.seed, verify=verify)
     plain = json.loads(config.to_json())
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(json.dumps(plain, indent=1, sort_keys=True))

@@ -37,9 +37,12 @@ def export(
       tokenizer: the run's vocabulary file, copied under its released name where it has one.
 
     Raises:
-      ValueError: sizes that the released layout cannot say, or a folder that holds weights.
+      ValueError: sizes that the released layout cannot say, or a folder that is not empty.
     """
     folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        # A work directory, say, whose own config.json would be lost.
+        raise ValueError(f"export: {folder} is not empty; name a new directory")
     values = released_config(stored.config, dtype=dtype)  # refuses before anything is written
     convert.save(
         stored.leaves(), folder, config=stored.config, dtype=dtype, shard_bytes=shard_bytes

@@ -36,6 +36,7 @@ def load_towers(
     *,
     shardings: trees.Tree,
     resize_queries: ResizeQueries = "refuse",
+    verify: bool = True,
 ) -> trees.Tree:
     """Towers straight into their shards, in their files' dtypes.
 
@@ -43,10 +44,13 @@ def load_towers(
       sources: tower (`vit`, `adapter`, `decoder`) -> directory or file.
       shardings: of all parameters.
       resize_queries: what becomes of another number of queries; `random` leaves them out.
+      verify: compare files with the manifest of an export first.
 
     Raises:
       ValueError: a source that is missing, damaged or does not fit; names file and tensors.
     """
+    if verify:
+        _verify(sources)
     given: trees.Tree = {}
     wanted = names.parameter_shapes(config)
     for tower, path in sources.items():
@@ -61,6 +65,11 @@ def load_towers(
     return given
 
 
+def _verify(sources: Mapping[str, str | Path]) -> None:
+    for path in {str(path) for path in sources.values()}:
+        open_weights(path).verify()
+
+
 def _open(
     config: ModelConfig, tower: str, path: str | Path, resize_queries: ResizeQueries
 ) -> tuple[Weights, tuple[names.Row, ...], ModelConfig]:
@@ -72,7 +81,12 @@ def _open(
 
 
 def import_parameters(
-    config: ModelConfig, sources: Mapping[str, str | Path], *, shardings: trees.Tree, seed: int
+    config: ModelConfig,
+    sources: Mapping[str, str | Path],
+    *,
+    shardings: trees.Tree,
+    seed: int,
+    verify: bool = True,
 ) -> trees.Tree:
     """All parameters for `Checkpoints.save`: readers of the files, and arrays of what is made.
 
@@ -83,10 +97,13 @@ def import_parameters(
       sources: what to read (`qwen_vl`, or a tower: `vit`, `decoder`) -> directory or file. A tower
         that is named goes before the same tower of the whole model.
       shardings: of all parameters, for those that are made.
+      verify: compare files with the manifest of an export first.
 
     Raises:
       ValueError: a source that is missing, damaged or does not fit; names file and tensors.
     """
+    if verify:
+        _verify(sources)
     wanted = names.parameter_shapes(config)
     shapes = trees.flatten(wanted)
     known: dict[str, Any] = {}

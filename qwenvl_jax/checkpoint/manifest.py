@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,8 +24,11 @@ def write(folder: str | Path) -> None:
     partial.rename(folder / NAME)
 
 
-def verify(folder: str | Path) -> None:
+def verify(folder: str | Path, *, only: Collection[str] | None = None) -> None:
     """Compare a folder with its manifest.
+
+    Args:
+      only: names of the files to compare, where the folder may hold others that were added later.
 
     Raises:
       ValueError: no readable manifest, or a damaged, missing or unexpected file; names it.
@@ -37,6 +40,9 @@ def verify(folder: str | Path) -> None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{folder / NAME} is missing or damaged") from None
     found = _files(folder)
+    if only is not None:
+        expected = {name: about for name, about in expected.items() if name in only}
+        found = {name: path for name, path in found.items() if name in only}
     for name in sorted(expected.keys() - found.keys()):
         raise ValueError(f"{folder / name} is missing; {NAME} names it")
     for name in sorted(found.keys() - expected.keys()):

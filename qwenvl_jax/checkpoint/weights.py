@@ -17,6 +17,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from qwenvl_jax.checkpoint import manifest
 from qwenvl_jax.checkpoint.torch_file import Entry, TorchFile
 
 # Where a directory keeps its tensors, in the order in which they are looked for.
@@ -112,6 +113,19 @@ class Weights:
           ValueError: there is none of this name; names it and the file.
         """
         return self._file(name).read(name)
+
+    def verify(self) -> None:
+        """Compare the files with the MANIFEST.json beside them, where there is one.
+
+        Exports have one; model code that was copied in later is not looked at.
+
+        Raises:
+          ValueError: a damaged or missing file; names it.
+        """
+        files = set(self._files.values())
+        for folder in {file.parent for file in files}:
+            if (folder / manifest.NAME).is_file():
+                manifest.verify(folder, only={file.name for file in files})
 
 
 def _open_file(path: Path) -> _Safetensors | TorchFile:

@@ -29,8 +29,18 @@ def check(model: ModelConfig, init: InitConfig) -> None:
             raise ValueError(f"config.init.{tower}: {error}") from None
 
 
-def load(model: ModelConfig, init: InitConfig, shardings: trees.Tree) -> trees.Tree:
-    """The named towers, straight into their shards, in their files' dtypes."""
+def load(
+    model: ModelConfig, init: InitConfig, shardings: trees.Tree, *, verify: bool = True
+) -> trees.Tree:
+    """The named towers, straight into their shards, in their files' dtypes.
+
+    Args:
+      verify: compare files with the manifest of an export first.
+    """
     return imported.load_towers(
-        model, init.sources(), shardings=shardings, resize_queries=init.resize_queries
+        model,
+        init.sources(),
+        shardings=shardings,
+        resize_queries=init.resize_queries,
+        verify=verify,
     )

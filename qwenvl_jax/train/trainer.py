@@ -47,7 +47,9 @@ def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tr
                 config.init.take,
                 config.init.checkpoint,
             )
-        given = trees.merge(given, starting.load(config.model, config.init, where))
+        verify = config.checkpoint.verify
+        towers = starting.load(config.model, config.init, where, verify=verify)
+        given = trees.merge(given, towers)
         make = jax.jit(
             lambda seed, given: state_lib.initialize(
                 config.model, config.optim, prepared.tx, seed, given

@@ -125,12 +125,35 @@ def test_towers_of_two_files(exported, tmp_path):
     assert set(trees.flatten(params)) == set(trees.flatten(shapes))
 
 
+def test_a_damaged_export_is_not_loaded(exported, tmp_path, capsys):
+    """A flipped bit in safetensors raises nothing; model code copied in beside is no damage."""
+    _, out = exported
+    changed = tmp_path / "out"
+    shutil.copytree(out, changed)
+    (changed / "modeling_qwen.py").write_text("")
+    arguments = ["import", f"--qwen_vl={changed}", f"--out={tmp_path}/whole"]
+    assert convert.main(arguments) == 0
+    file = next(changed.glob("*00002-of*.safetensors"))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    arguments = ["import", f"--qwen_vl={changed}", f"--out={tmp_path}/damaged"]
+    assert convert.main(arguments) == 2
+    assert f"{file.name} is damaged" in capsys.readouterr().err
+    assert not (tmp_path / "damaged").exists()
+    assert convert.main([*arguments, "--no_verify"]) == 0
+
+
 def test_mistakes_are_told_in_a_line(exported, tmp_path, capsys):
     work, out = exported
     for arguments, message in (
         (["import", f"--out={tmp_path}/x"], "give at least one of"),
-        (["import", f"--qwen_vl={out}", f"--out={work}"], "already holds checkpoints"),
-        (["export", f"--checkpoint={work}", f"--out={out}"], "already holds weights"),
+        (["import", f"--qwen_vl={out}", f"--out={work}"], "is not empty"),
+        (["import", f"--qwen_vl={out}", f"--out={out}"], "is not empty"),
+        (["export", f"--checkpoint={work}", f"--out={out}"], "is not empty"),
+        (["export", f"--checkpoint={work}", f"--out={work}"], "is not empty"),
+        (["export", f"--checkpoint={work}", "--out=x", "--shard_gb=0"], "must be a number"),
+        (["export", f"--checkpoint={work}", "--out=x", "--shard_gb=inf"], "must be a number"),
         (["export", f"--checkpoint={tmp_path}", f"--out={tmp_path}/y"], "no checkpoint under"),
     ):
         assert convert.main(arguments) == 2
