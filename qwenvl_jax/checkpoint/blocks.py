@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-# Of the first and of the last axis. NumPy walks a transposed matrix along its last axis, a cache
-# line for every entry; in tall blocks it comes back to a line while it is still near.
-_ROWS, _COLUMNS = 512, 32
+# Entries. NumPy walks a transposed matrix along its last axis, a cache line for every entry; in
+# blocks it comes back to a line while it is still near.
+_SIDE = 256
 
 
 def copy(out: np.ndarray, x: Any) -> None:
@@ -16,7 +16,8 @@ def copy(out: np.ndarray, x: Any) -> None:
     if x.ndim < 2 or x.strides[-1] == x.itemsize:
         out[...] = x
         return
-    for first in range(0, x.shape[0], _ROWS):
-        for left in range(0, x.shape[-1], _COLUMNS):
-            block = (slice(first, first + _ROWS), ..., slice(left, left + _COLUMNS))
+    # The last axis is the slow one of a transposed `x`: a mapped file is read from front to back.
+    for left in range(0, x.shape[-1], _SIDE):
+        for first in range(0, x.shape[0], _SIDE):
+            block = (slice(first, first + _SIDE), ..., slice(left, left + _SIDE))
             out[block] = x[block]
