@@ -16,7 +16,6 @@ from PIL import Image
 
 from data_pipelines import schema
 from data_pipelines.build import shards
-from data_pipelines.build.scenes import glyphs, kinds
 from data_pipelines.build.scenes.captions import LANGUAGES
 from data_pipelines.build.scenes.config import SceneConfig
 from data_pipelines.build.scenes.layout import Split
@@ -29,9 +28,8 @@ from data_pipelines.stream.sample import Sample, make_sample
 from data_pipelines.stream.source import read_records
 from qwenvl_jax.text.markup import parse_marked
 from qwenvl_jax.text.tokenizer import load_tokenizer
+from tests.data_pipelines.scene_data import CONFIG, MANY, all_drawn, middle, named
 
-CONFIG = SceneConfig()
-MANY = 120
 SMALL = SceneConfig(
     scenes=8, eval_scenes=6, text_scenes=600, task_scenes=12, kinds=20, shards=2, processes=1,
     vocab_size=760,
@@ -41,7 +39,7 @@ TEXT = {"en": "one two three four".split(), "zh": ["一个", "两个", "三个",
 
 @pytest.fixture(scope="module")
 def drawn():
-    return tuple(glyphs.usable(kinds.all_kinds(), count=CONFIG.kinds))
+    return all_drawn()
 
 
 def each(drawn, task, split="train", count=MANY):
@@ -55,16 +53,6 @@ def each(drawn, task, split="train", count=MANY):
                 name = getattr(drawn[thing.glyph].kind, record.language)
                 there.setdefault(name, []).append([v / CONFIG.image_size for v in box])
             yield there, record
-
-
-def named(text, drawn, language):
-    """Names of kinds in a text, in their order; no name is part of another."""
-    found = {text.find(getattr(g.kind, language)): getattr(g.kind, language) for g in drawn}
-    return [name for place, name in sorted(found.items()) if place >= 0]
-
-
-def middle(box):
-    return np.array([box[0] + box[2], box[1] + box[3]]) / 2
 
 
 def test_counts_and_sides(drawn):
@@ -155,52 +143,6 @@ def test_ocr_records_name_the_words(drawn):
         for region in record.regions:
             assert region.phrase in WORDS[record.language]
             assert len(region.quads[0]) == 8 and 0 <= min(region.quads[0]) <= 1
-
-
-def test_told_scenes_answer_what_their_cells_show(drawn):
-    """The cell at the middle of every box holds the thing that the box is said to be of; numbers
-    are at most those of a kind's cells; on signs, captions say the words that were told.
-    """
-    forms, side = Counter(), CONFIG.grid
-    names = {language: {getattr(g.kind, language): g.kind.glyph for g in drawn}
-             for language in LANGUAGES}  # fmt: skip
-    for index in range(MANY):
-        told = task_records(CONFIG, drawn, task="told", split="train", index=index)
-        for record in told.values():
-            forms[record.meta["form"]] += 1
-            before, _, after = record.text.partition("\n")
-            assert record.task == "text" and not record.images
-            if record.meta["form"] == "signs":
-                assert all(word in after for word in before.split())
-                assert set(before.split()) <= set(WORDS[record.language])
-                continue
-            cells = np.array(list(before)).reshape(side, side)
-            for region in record.regions:
-                start, stop = region.span
-                assert record.text[start:stop] == region.phrase
-                said = after if region.phrase in ("This", "这") else region.phrase
-                (name,) = named(said, drawn, record.language)
-                for box in region.boxes:
-                    column, row = (int(v * side) for v in middle(box))
-                    assert cells[row, column] == names[record.language][name]
-            if record.meta["form"] == "vqa":
-                for name in named(after, drawn, record.language):
-                    there = (cells == names[record.language][name]).sum()
-                    assert there or after.endswith(("zero", "零个"))
-    assert min(forms[form] for form in ("vqa", "grounding", "referring", "signs")) > 10
-    assert forms["grounded_caption"] > 5
-
-
-def test_signs_are_captioned_with_their_words(drawn):
-    """One word or two, in a caption; pictures are not those that OCR is asked about."""
-    for index in range(20):
-        signs = task_records(CONFIG, drawn, task="signs", split="train", index=index)
-        reads = task_records(CONFIG, drawn, task="ocr", split="train", index=index)
-        for language in LANGUAGES:
-            record = signs[f"signs_{language}"]
-            words = [word for word in WORDS[language] if word in record.text]
-            assert record.task == "caption" and 1 <= len(words) <= 2
-            assert record.images != reads[f"ocr_{language}"].images
 
 
 def test_dialogues_tell_the_truth(drawn):
