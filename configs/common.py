@@ -99,6 +99,8 @@ def use_scenes(config: ConfigDict, folder: str, weights: dict[str, float]) -> No
     `python -m data_pipelines.build scenes` writes) and at the small model.
     """
     about = json.loads((Path(folder) / "tokenizer.json").read_text())
+    if "grid" not in about:
+        raise ValueError(f"{folder}/tokenizer.json says no grid: an older data set, build it again")
     seen = dict(image_size=about["image_size"], num_queries=about["grid"] ** 2)
     config.model = small_model(
         vocab_size=about["padded_vocab_size"], image_pad_id=about["imgpad"], **seen

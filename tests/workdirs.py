@@ -24,6 +24,8 @@ def write_workdir(folder: Path, *, step: int = 3) -> Path:
     about = {
         "padded_vocab_size": tokenizer.padded_vocab_size,
         "imgpad": tokenizer.specials.imgpad,
+        "image_size": 64,
+        "grid": 4,
     }
     (folder / "tokenizer.json").write_text(json.dumps(about))
     config = stage1.get_config(f"demo,data={folder}")
