@@ -38,6 +38,7 @@ def plan(config: ConfigDict, topology: Topology, *, sample_tokens: int, labelled
     from launch import stage
     from launch.plan import cost, hlo, memory, report
     from launch.plan.analytic import hardware_flops
+    from qwenvl_jax.model import windows
     from qwenvl_jax.parallel import mesh as mesh_lib
     from qwenvl_jax.parallel import rules
     from qwenvl_jax.train import flops, program
@@ -56,7 +57,10 @@ def plan(config: ConfigDict, topology: Topology, *, sample_tokens: int, labelled
             raise
         table = "\n".join(f"  {kind:<18} {n / 2**30:7.2f} GiB" for kind, n in known.items())
         raise MemoryError(f"{str(error).splitlines()[0]}\na chip holds:\n{table}") from None
-    compiled = hlo.parse(prepared.train_step.as_text())
+    # The only branch of a step is that of windowed and global layers.
+    sees_all = windows.global_layers(training.model.vit)
+    taken = None if sees_all is None else float(sees_all.mean())
+    compiled = hlo.parse(prepared.train_step.as_text(), taken=taken)
     towers = {path.split("/")[0] for path in training_paths(prepared)}
     rows, slots = stream.global_rows, stream.image_slots
     samples = rows * stream.seq_len / sample_tokens

@@ -11,7 +11,8 @@ from typing import NamedTuple
 _HEADER = re.compile(r"^(ENTRY )?%?(\S+) \(.*\{$")
 _ARRAY = re.compile(r"(pred|bf16|f16|f32|f64|f8\w+|[su]\d+|c64|c128|token)\[([\d,]*)\]({[^}]*})?")
 _CALLED = re.compile(
-    r"(calls|to_apply|body|condition|branch_computations|called_computations)="
+    r"(calls|to_apply|body|condition|branch_computations|called_computations"
+    r"|true_computation|false_computation)="
     r"(%[^\s,]+|\{[^}]*\})"
 )
 _BITS = {"pred": 8, "bf16": 16, "c64": 64, "c128": 128, "token": 0}
@@ -51,8 +52,12 @@ class Program(NamedTuple):
     fused: frozenset[str]  # computations whose values never leave the chip's registers
 
 
-def parse(text: str) -> Program:
+def parse(text: str, *, taken: float | None = None) -> Program:
     """Read HLO text.
+
+    Args:
+      taken: how often of all times the condition of a branch holds; None: both sides are counted
+        as if they always ran.
 
     Raises:
       ValueError: no entry computation, or a loop whose trip count cannot be read.
@@ -74,7 +79,7 @@ def parse(text: str) -> Program:
             last = body[last.name] = last._replace(text=last.text + line)
     if not entry:
         raise ValueError("HLO text without an ENTRY computation")
-    return Program(computations, _runs(computations, entry), _fused(computations))
+    return Program(computations, _runs(computations, entry, taken), _fused(computations))
 
 
 def _instruction(line: str) -> Instruction:
@@ -122,7 +127,9 @@ def called(instruction: Instruction) -> dict[str, list[str]]:
     }
 
 
-def _runs(computations: dict[str, dict[str, Instruction]], entry: str) -> dict[str, float]:
+def _runs(
+    computations: dict[str, dict[str, Instruction]], entry: str, taken: float | None
+) -> dict[str, float]:
     runs: dict[str, float] = defaultdict(float)
 
     def visit(name: str, times: float) -> None:
@@ -131,12 +138,21 @@ def _runs(computations: dict[str, dict[str, Instruction]], entry: str) -> dict[s
             for key, names in called(instruction).items():
                 loop = key in ("body", "condition")
                 inner = times * (trip_count(computations, instruction) if loop else 1)
-                for inside in names:
+                for place, inside in enumerate(names):
                     if inside in computations:
-                        visit(inside, inner)
+                        visit(inside, inner * _share(key, place, len(names), taken))
 
     visit(entry, 1.0)
     return dict(runs)
+
+
+def _share(key: str, place: int, branches: int, taken: float | None) -> float:
+    """Of how many times a computation runs that an instruction calls as `key`."""
+    if taken is None or (key == "branch_computations" and branches != 2):
+        return 1.0
+    if key == "true_computation" or (key == "branch_computations" and place == 1):
+        return taken
+    return 1 - taken if key in ("branch_computations", "false_computation") else 1.0
 
 
 def trip_count(computations: dict[str, dict[str, Instruction]], loop: Instruction) -> int:

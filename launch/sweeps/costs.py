@@ -1,4 +1,4 @@
-"""What a run cost, and what its arm would cost at the released size."""
+"""What a run cost."""
 
 import json
 
@@ -7,7 +7,7 @@ import numpy as np
 from launch.sweeps.plan import Run
 from qwenvl_jax.train.metrics import read_metrics
 
-# What names a column, in order; the released size's come after, each by its name in the file.
+# What names a column, in order.
 COLUMNS = {
     "step_seconds": "median seconds a step",
     "samples_per_step": "samples a step",
@@ -15,7 +15,7 @@ COLUMNS = {
     "memory_mib": "MiB a device, as compiled",
     "tokens_per_image": "tokens an image",
     "padding": "share of padding",
-    "run_seconds": "seconds a run, start and scoring included",
+    "training_seconds": "seconds of steps, start and scoring left out",
 }
 
 
@@ -24,7 +24,6 @@ def costs(run: Run) -> dict[str, float]:
     lines = [line for line in read_metrics(run.folder / "metrics.jsonl") if "samples" in line]
     total = {name: sum(line[name] for line in lines) for name in ("samples", "flops")}
     memory = json.loads((run.folder / "memory.json").read_text("utf-8"))
-    done = json.loads((run.folder / "done.json").read_text("utf-8"))
     # The first step waits for the first batch.
     times = [line["seconds"] for line in lines[1:] or lines]
     return {
@@ -34,5 +33,5 @@ def costs(run: Run) -> dict[str, float]:
         "memory_mib": sum(memory.values()) / 2**20,
         "tokens_per_image": run.config["model"]["adapter"]["num_queries"] + 2,
         "padding": float(np.mean([line["padding"] for line in lines])),
-        "run_seconds": done["seconds"],
+        "training_seconds": sum(line["seconds"] for line in lines),
     }

@@ -82,7 +82,9 @@ def _summary(results: Results, about: Mapping[str, Any]) -> str:
         words.append(f"Missing: {', '.join(results.missing)}.")
     words.append(
         f"± is half a {LEVEL:.0%} interval of the mean over seeds. It holds what changes with the"
-        " seed (weights at random, order of the data), not which records were scored."
+        " seed (weights at random, order of the data), not which records were scored. Bands of the"
+        " curves are the same. Arms are compared within seeds, which share their data, so two may"
+        " differ although their intervals overlap."
     )
     return f"<p>{_text(' '.join(words))}</p>"
 

@@ -48,7 +48,6 @@ class _Active(NamedTuple):
     process: subprocess.Popen
     slot: int
     evaluating: bool
-    started: float
 
 
 def run_all(
@@ -146,7 +145,7 @@ def _train(run: Run, slot: int, setting: _Setting) -> _Active:
     else:
         job = submit.job(setting.where, run)
         process = _start(job.command, run, slot, setting, cwd=ROOT, env=job.env)
-    return _Active(run, process, slot, False, time.time())
+    return _Active(run, process, slot, False)
 
 
 def _after(entry: _Active, setting: _Setting, display: Display) -> _Active | None:
@@ -154,14 +153,13 @@ def _after(entry: _Active, setting: _Setting, display: Display) -> _Active | Non
     code, run = entry.process.poll(), entry.run
     if code is None:
         return entry
-    seconds = round(time.time() - entry.started, 1)
     if code:
         error = _last_error(run.folder / LOG, code)
         _write(run.folder / FAILED, {"returncode": code, "error": error})
         display.note(f"failed: {run.name}: {error}")
         return None
     if entry.evaluating or not setting.evaluation.data:
-        _write(run.folder / DONE, {"seconds": seconds})
+        _write(run.folder / DONE, {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
         return None
     (run.folder / "scores.jsonl").unlink(missing_ok=True)  # of an evaluation that was cut off
     process = _start(commands(run, setting.evaluation)[1], run, entry.slot, setting)

@@ -108,6 +108,24 @@ def test_matmuls_of_nested_loops():
     assert cost.matmul_flops(hlo.parse(compiled.as_text())) == 16 * 2 * 4 * 8 * 8
 
 
+def test_matmuls_of_a_branch():
+    """What windowed layers and global ones cost: of four rounds one takes the side of two products
+    of [4, 8] by [8, 8], the others that of one.
+    """
+
+    def rounds(x, w, which):
+        def one(x, long):
+            return jax.lax.cond(long, lambda x: x @ w @ w, lambda x: x @ w, x), None
+
+        return jax.lax.scan(one, x, which)[0]
+
+    shapes = jnp.ones((4, 8)), jnp.ones((8, 8)), jnp.ones(4, bool)
+    text = jax.jit(rounds).lower(*shapes).compile().as_text()
+    product = 2 * 4 * 8 * 8
+    assert cost.matmul_flops(hlo.parse(text, taken=0.25)) == (3 * 1 + 1 * 2) * product
+    assert cost.matmul_flops(hlo.parse(text)) == 4 * 3 * product
+
+
 def test_a_kernel_that_is_not_known_is_refused():
     """Its work would be missing from the plan."""
     program = hlo.parse(TPU.replace("splash_mha_fwd", "other"))

@@ -11,7 +11,7 @@ import pytest
 
 from launch.sweeps import runner
 from launch.sweeps.plan import Run
-from launch.sweeps.progress import standing
+from launch.sweeps.progress import Display, standing
 
 NOTHING = runner.Evaluation((), 1, 1)
 
@@ -58,6 +58,31 @@ def test_a_broken_run_goes_on(started, tmp_path):
     run = Run("cut", 0, tmp_path / "cut", {"optim": {"steps": 2}})
     assert standing(run)[:3] == ("broken", 1, 2.0)
     assert go(tmp_path, ["cut"])[1] == 0 and started.read_text().split() == ["cut"]
+
+
+def test_the_display_tells_where_every_run_stands(tmp_path, capsys):
+    """Who waits for days wants to know for how many runs, and why one stopped."""
+    runs = [Run(arm, 0, tmp_path / arm, {"optim": {"steps": 4}}) for arm in "abcd"]
+    for run, done in zip(runs[:3], (4, 1, 2)):
+        run.folder.mkdir()
+        lines = [{"step": step, "loss": 2.5 - step} for step in range(done)]
+        text = "".join(json.dumps(line) + "\n" for line in [*lines, {"step": 9, "heldout": 1.0}])
+        (run.folder / "metrics.jsonl").write_text(text)
+    (runs[0].folder / "done.json").write_text("{}")
+    (runs[1].folder / "failed.json").write_text('{"error": "no space left"}')
+    display = Display(runs)
+    display.update({"c/seed0"}, now=True)
+    assert capsys.readouterr().err == (
+        "sweep: 1 finished, 1 failed, 1 running, 1 waiting; 7/16 steps\n"
+    )
+    display.update({"c/seed0"})  # not yet time again
+    assert capsys.readouterr().err == ""
+    display._terminal = True
+    display.update({"c/seed0"}, now=True)
+    bars = capsys.readouterr().err.splitlines()[1:]
+    assert bars[1].split(maxsplit=3)[3] == "failed loss 2.500 no space left"
+    assert "#" * 10 + "." * 10 in bars[2] and bars[2].endswith("2/4 running loss 1.500")
+    assert bars[3].endswith("0/4 waiting")
 
 
 def test_one_sweep_at_a_time(started, tmp_path):
