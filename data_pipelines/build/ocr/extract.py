@@ -16,6 +16,7 @@ from data_pipelines.build.sources import Bad
 from data_pipelines.schema import Record
 
 _EXAMPLES = 5  # pages a reason in the manifest
+_SECONDS = 300.0  # a file's reader is stopped after so long, where there are several processes
 
 
 class Outcome(NamedTuple):
@@ -63,9 +64,10 @@ def _run(config: ExtractConfig, files: Sequence[Path]) -> Iterator[list[Record |
     root = Path(config.files)
     work = partial(records_of, root=root, config=config)
     processes = config.processes or os.cpu_count() or 1
-    for path, results in zip(files, survive(work, files, processes=processes), strict=True):
+    found = survive(work, files, processes=processes, seconds=_SECONDS)
+    for path, results in zip(files, found, strict=True):
         name = path.relative_to(root).as_posix()
-        yield [Bad("reader_crashed", name)] if results is None else results
+        yield [Bad("reader_died", name)] if results is None else results
 
 
 def records_of(path: Path, *, root: Path, config: ExtractConfig) -> list[Record | Bad]:

@@ -1,9 +1,11 @@
-"""Work on files that may kill whoever reads them."""
+"""Work on files that may kill or hold up whoever reads them."""
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -11,11 +13,12 @@ Result = TypeVar("Result")
 
 
 def survive(
-    work: Callable[[Item], Result], items: Sequence[Item], *, processes: int
+    work: Callable[[Item], Result], items: Sequence[Item], *, processes: int, seconds: float
 ) -> Iterator[Result | None]:
     """work(item) of every item in order; None of an item on which a worker process dies twice.
 
-    With one process all is done in this one, which then dies instead.
+    A worker that is at one item for longer than `seconds` dies of it. With one process all is done
+    in this one, which then dies instead and has no limit.
     """
     if processes == 1:
         yield from map(work, items)
@@ -28,7 +31,7 @@ def survive(
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1 if alone else processes, context) as pool:
             try:
-                for result in pool.map(work, waiting):
+                for result in pool.map(partial(_in_time, work, seconds), waiting):
                     yield result
                     done += 1
             except BrokenProcessPool:
@@ -38,3 +41,14 @@ def survive(
                 alone = not alone
             else:
                 alone = False
+
+
+def _in_time(work: Callable[[Item], Result], seconds: float, item: Item) -> Result:
+    # The system's own answer to the alarm ends the process: a handler in Python would never run
+    # while a C library holds the interpreter.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        return work(item)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
