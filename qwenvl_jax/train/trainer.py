@@ -21,6 +21,7 @@ from qwenvl_jax.train import loop, starting
 from qwenvl_jax.train import state as state_lib
 from qwenvl_jax.train.config import TrainConfig
 from qwenvl_jax.train.placement import put
+from qwenvl_jax.train.profiles import Profiles
 from qwenvl_jax.train.program import Prepared, memory, prepare
 from qwenvl_jax.train.report import Report, Source
 from qwenvl_jax.train.state import TrainState
@@ -121,6 +122,7 @@ def run(
         sharding = rules.batch_sharding(prepared.mesh)
         stream = open_stream(sharding, data_state)
         report.begin(first, stream, timer)
+        profiles = Profiles(Path(workdir))
 
         def evaluate(step: int, state: TrainState) -> None:
             due = step == config.optim.steps or (step and step % config.eval_every == 0)
@@ -139,6 +141,10 @@ def run(
                     step, params=state.params, opt_state=state.opt_state, frozen=frozen, data=data
                 )
 
+        def log(step: int, metrics: dict[str, Any]) -> None:
+            report.step(step, metrics)
+            profiles.after(step, metrics)
+
         try:
             state = loop.train(
                 state,
@@ -149,10 +155,11 @@ def run(
                 train_step=prepared.train_step,
                 evaluate=evaluate,
                 save=save,
-                log=report.step,
+                log=log,
                 timer=timer,
             )
         finally:
+            profiles.close()
             checkpoints.close()
             stream.close()
             report.close()
