@@ -1,0 +1,138 @@
+"""Our chunked loss head against full logits, in JAX and in eager PyTorch, on one device.
+
+    python benchmarks/loss.py [--torch_python=PYTHON] [--rows=1 --length=4096 --chunk=512]
+
+Each way computes the summed loss and its gradient with respect to the decoder's output, the head
+frozen as in stage 1, from the same numbers: float32 on a CPU, bfloat16 with float32 losses on an
+accelerator. The JAX ways alternate in one process; PyTorch is a process of its own, as the two keep
+threads and device memory to themselves, with the same rounds. Medians count; the first call, which
+compiles, does not. The script fails where losses disagree by more than 1 %.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+IGNORED = -100
+PEER = "PyTorch eager, full logits"
+
+
+def numbers(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The decoder's output (rows, length, width), the head (width, vocab) and the targets."""
+    rng = np.random.default_rng(0)
+    hidden = rng.standard_normal((args.rows, args.length, args.width), np.float32)
+    head = rng.standard_normal((args.width, args.vocab), np.float32) / args.width**0.5
+    targets = rng.integers(0, args.vocab, (args.rows, args.length))
+    targets[rng.random(targets.shape) >= args.labelled] = IGNORED
+    return hidden, head, targets
+
+
+def alternate(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, dict]:
+    """Run every way once for nothing, then in turns; each returns its loss when it is done."""
+    found = {name: {"loss": way(), "seconds": []} for name, way in ways.items()}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            found[name]["seconds"].append(time.perf_counter() - start)
+    return found
+
+
+def in_torch(args: argparse.Namespace) -> dict[str, dict]:
+    """Run the peer; the only part that imports torch."""
+    import torch
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    hidden, head, targets = (torch.from_numpy(x).to(device) for x in numbers(args))
+    hidden, head = hidden.to(dtype).requires_grad_(), head.to(dtype)
+
+    def way() -> float:
+        hidden.grad = None
+        logits = (hidden @ head).float().flatten(0, 1)
+        loss = torch.nn.functional.cross_entropy(logits, targets.flatten(), reduction="sum")
+        loss.backward()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return loss.item()
+
+    return alternate({PEER: way}, args.rounds)
+
+
+def in_jax(args: argparse.Namespace) -> tuple[dict[str, dict], dict[str, int], str]:
+    """Time both ways of JAX: figures, bytes of temporaries by way, and the device's name."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from qwenvl_jax.train.loss import token_losses
+
+    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    hidden, head, targets = numbers(args)
+    given = jnp.asarray(hidden, dtype), jnp.asarray(head, dtype), jnp.asarray(targets, jnp.int32)
+
+    def ours(hidden, head, targets):
+        return token_losses(hidden, head, targets, chunk=args.chunk).sum()
+
+    def naive(hidden, head, targets):
+        logits = jnp.einsum("btd,dv->btv", hidden, head, preferred_element_type=jnp.float32)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(targets, 0))
+        return jnp.where(targets == IGNORED, 0.0, losses).sum()
+
+    ways, temporaries = {}, {}
+    for name, loss in {"ours": ours, "JAX, full logits": naive}.items():
+        compiled = jax.jit(jax.value_and_grad(loss)).lower(*given).compile()
+        ways[name] = lambda run=compiled: float(jax.block_until_ready(run(*given))[0])
+        temporaries[name] = compiled.memory_analysis().temp_size_in_bytes
+    return alternate(ways, args.rounds), temporaries, jax.devices()[0].device_kind
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--torch_python", help="A Python with torch; without it only JAX runs.")
+    for name, default in {"rows": 1, "length": 512, "width": 256, "vocab": 32_000}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--chunk", type=int, default=64, help="Positions whose logits exist.")
+    parser.add_argument("--labelled", type=float, default=0.5, help="Share of the positions.")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.length % args.chunk:
+        parser.error(f"--chunk={args.chunk} does not divide --length={args.length}")
+    if args.peer:
+        print(json.dumps(in_torch(args)))
+        return
+    found, temporaries, device = in_jax(args)
+    if args.torch_python:
+        command = [args.torch_python, __file__, *sys.argv[1:], "--peer"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        found |= json.loads(done.stdout.splitlines()[-1])
+    logits = args.rows * args.length * args.vocab * 4
+    print(
+        f"{args.rows} x {args.length} positions, {args.labelled:.0%} labelled, width {args.width},"
+        f" {args.vocab} entries, chunks of {args.chunk}, {device}, {len(os.sched_getaffinity(0))}"
+        f" cores, load average {os.getloadavg()[0]:.1f}, medians of {args.rounds}"
+    )
+    base = statistics.median(found["ours"]["seconds"])
+    for name, result in found.items():
+        np.testing.assert_allclose(result["loss"], found["ours"]["loss"], rtol=1e-2, err_msg=name)
+        middle = statistics.median(result["seconds"])
+        line = f"{name:26} {middle * 1e3:9.2f} ms, ours takes {base / middle:.2f} of it"
+        if name in temporaries:
+            line += f"; temporaries {temporaries[name] / logits:.3f} of the float32 logits"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
