@@ -15,13 +15,13 @@ import os
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.rounds import alternate
 
 IGNORED = -100
 PEER = "PyTorch eager, full logits"
@@ -35,17 +35,6 @@ def numbers(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarra
     targets = rng.integers(0, args.vocab, (args.rows, args.length))
     targets[rng.random(targets.shape) >= args.labelled] = IGNORED
     return hidden, head, targets
-
-
-def alternate(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, dict]:
-    """Run every way once for nothing, then in turns; each returns its loss when it is done."""
-    found = {name: {"loss": way(), "seconds": []} for name, way in ways.items()}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            found[name]["seconds"].append(time.perf_counter() - start)
-    return found
 
 
 def in_torch(args: argparse.Namespace) -> dict[str, dict]:
@@ -126,7 +115,9 @@ def main() -> None:
     )
     base = statistics.median(found["ours"]["seconds"])
     for name, result in found.items():
-        np.testing.assert_allclose(result["loss"], found["ours"]["loss"], rtol=1e-2, err_msg=name)
+        np.testing.assert_allclose(
+            result["result"], found["ours"]["result"], rtol=1e-2, err_msg=name
+        )
         middle = statistics.median(result["seconds"])
         line = f"{name:26} {middle * 1e3:9.2f} ms, ours takes {base / middle:.2f} of it"
         if name in temporaries:
