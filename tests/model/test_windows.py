@@ -1,8 +1,10 @@
 """Windowed attention of the vision tower against a dense mask written out pair by pair."""
 
 import dataclasses
+import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,24 +19,32 @@ def config(window: int, layers: int):
     return dataclasses.replace(toy_model(), vit=vit)
 
 
-def masked(q_MPNH, k_MPNH, v_MPNH, *, grid: int, side: int) -> np.ndarray:
+def masked(q_MPNH, k_MPNH, v_MPNH, *, grid: int, side: int) -> jax.Array:
     """Every pair of patches looked at: those of one window see each other."""
     rows, columns = np.divmod(np.arange(grid**2), grid)
     window = rows // side * grid + columns // side
-    scores = np.einsum("mpnh,msnh->mnps", q_MPNH, k_MPNH) / np.sqrt(q_MPNH.shape[-1])
-    scores = np.where(window[:, None] == window, scores, -np.inf)
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    scores = jnp.einsum("mpnh,msnh->mnps", q_MPNH, k_MPNH) / np.sqrt(q_MPNH.shape[-1])
+    weights = jnp.exp(jnp.where(window[:, None] == window, scores, -jnp.inf))
     weights /= weights.sum(-1, keepdims=True)
-    return np.einsum("mnps,msnh->mpnh", weights, v_MPNH)
+    return jnp.einsum("mnps,msnh->mpnh", weights, v_MPNH)
 
 
 @pytest.mark.parametrize(("grid", "side"), [(6, 2), (6, 3), (4, 4), (4, 1)])
 def test_windows_are_a_block_mask(grid, side):
-    """Columns and rows swapped, or a window across the image's edge, would differ."""
-    q, k, v = np.random.default_rng(0).normal(size=(3, 2, grid**2, 3, 5)).astype(np.float32)
-    split = [windows.split(jax.numpy.asarray(x), side) for x in (q, k, v)]
-    got = windows.join(attention(*split), grid**2)
-    np.testing.assert_allclose(got, masked(q, k, v, grid=grid, side=side), atol=2e-6)
+    """Columns and rows swapped, or a window across the image's edge, would differ; a patch sent
+    back to the wrong place would give its gradient to another.
+    """
+    shape = (4, 2, grid**2, 3, 5)
+    q, k, v, weight = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+
+    def windowed(q, k, v):
+        return windows.join(attention(*(windows.split(x, side) for x in (q, k, v))), grid**2)
+
+    got, pull = jax.vjp(windowed, q, k, v)
+    want, pull_masked = jax.vjp(functools.partial(masked, grid=grid, side=side), q, k, v)
+    np.testing.assert_allclose(got, want, atol=2e-6)
+    for ours, theirs in zip(pull(weight), pull_masked(weight), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 @pytest.mark.parametrize(("layers", "everywhere"), [(3, False), (4, True)])
