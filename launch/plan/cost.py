@@ -43,6 +43,7 @@ def matmul_flops(program: Program) -> float:
 
 
 # Products of queries by keys, or of their size, in each of the splash kernels.
+_FLOATS = ("bf16", "f32")
 _SPLASH = (("splash_mha_fwd", 2), ("splash_mha_dq", 3), ("splash_mha_dkv", 4))
 
 
@@ -58,9 +59,9 @@ def _kernel(call: Instruction, body: dict[str, Instruction]) -> float:
     if products is None:
         raise ValueError(f"HLO kernel {call.name}: how much it computes is not known")
     mask = body[call.operands[0]].arrays[0]  # (.., blocks of queries, blocks of keys)
-    batch, heads, length, width = next(
-        a.dims for name in call.operands for a in body[name].arrays if len(a.dims) == 4
-    )
+    arrays = [a for name in call.operands for a in body[name].arrays]
+    queries = next(a.dims for a in arrays if a.dtype in _FLOATS and len(a.dims) > 2)
+    batch, heads, length, width = (1,) * (4 - len(queries)) + queries  # a batch of 1 is left out
     blocks = mask.dims[-1]
     share = (blocks + 1) / (2 * blocks) if "segmented" in call.name else 1.0
     return products * 2.0 * batch * heads * length**2 * width * share

@@ -126,6 +126,14 @@ def test_matmuls_of_a_branch():
     assert cost.matmul_flops(hlo.parse(text)) == 4 * 3 * product
 
 
+def test_a_kernel_of_one_row_has_no_batch(tpu):
+    """The compiler leaves a batch of 1 out, as stage 2 has on 256 chips."""
+    one = TPU.replace("bf16[3,32,2048,128]{3,2,1,0", "bf16[32,2048,128]{2,1,0")
+    less = cost.matmul_flops(tpu) - cost.matmul_flops(hlo.parse(one))
+    row = 48 * 2 * 2 * 32 * 2048**2 * 128 * 3 / 4  # of 2 x 2 blocks three are run
+    assert less == 2 * row
+
+
 def test_a_kernel_that_is_not_known_is_refused():
     """Its work would be missing from the plan."""
     program = hlo.parse(TPU.replace("splash_mha_fwd", "other"))
