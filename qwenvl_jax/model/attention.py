@@ -1,16 +1,20 @@
 """Scaled dot-product attention: one function for every tower, one place where its kernel is chosen.
 
-On TPU, rows of whole blocks go to the splash kernel; all else goes through the dense reference.
+TPU     splash, for rows of whole blocks
+GPU     cuDNN, for what its kernel takes
+else    the dense reference, and everywhere for queries into a cache
 """
 
+import functools
 import math
 
 import jax
-import jax.numpy as jnp
+from absl import logging
 from jaxtyping import Float
 
-from qwenvl_jax.model import splash
-from qwenvl_jax.model.mask import Visibility, allowed
+from qwenvl_jax.model import cudnn, splash
+from qwenvl_jax.model.dense import dense
+from qwenvl_jax.model.mask import Visibility
 from qwenvl_jax.parallel.shard import constrain
 from qwenvl_jax.trees import Array
 
@@ -27,43 +31,36 @@ def attention(
 
     Args:
       visibility: which keys a query sees; None: all.
-      packed: queries and keys are the same row, and positions ascend within a segment. What
-      padding (segment 0) then sees is left open.
+      packed: queries and keys are the same row, a segment is one stretch of it, and positions
+      ascend within it. What padding (segment 0) then sees is left open.
     """
     q_BTNH = constrain(q_BTNH, "batch", None, "heads", None)
     k_BSNH = constrain(k_BSNH, "batch", None, "heads", None)
-    if _is_for_splash(q_BTNH, k_BSNH) and (packed or visibility is None):
-        segments_BT = None if visibility is None else visibility.q_segments_BT
-        return splash.splash(q_BTNH, k_BSNH, v_BSNH, segments_BT)
+    platform, ways, tensor = _target()
+    B, T, N, _ = q_BTNH.shape
+    segments_BT = None if visibility is None else visibility.q_segments_BT
+    if (packed or visibility is None) and B % ways == 0 and N % tensor == 0:
+        if platform == "tpu" and T == k_BSNH.shape[1] and splash.fits(T):
+            return splash.splash(q_BTNH, k_BSNH, v_BSNH, segments_BT)
+        if platform == "gpu":
+            try:
+                return cudnn.fused(q_BTNH, k_BSNH, v_BSNH, segments_BT)
+            except RuntimeError as error:  # NotImplementedError among them, or no cuDNN at all
+                _say_once(str(error))
     return dense(q_BTNH, k_BSNH, v_BSNH, visibility=visibility)
 
 
-def _is_for_splash(q_BTNH: jax.Array, k_BSNH: jax.Array) -> bool:
-    """Whether the program that is traced is for TPUs, and its shapes are the kernel's."""
+def _target() -> tuple[str, int, int]:
+    """The platform that the traced program is for, and the mesh's ways along rows and heads."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.abstract_device is None:
-        on_tpu = jax.default_backend() == "tpu"
+        platform = jax.default_backend()
     else:  # of the mesh's chips, which need not be this machine's
-        on_tpu = mesh.abstract_device.platform == "tpu"
-    B, T, N, _ = q_BTNH.shape
+        platform = mesh.abstract_device.platform
     ways = math.prod(mesh.shape.get(axis, 1) for axis in ("data", "fsdp"))
-    divides = B % ways == 0 and N % mesh.shape.get("tensor", 1) == 0
-    return on_tpu and T == k_BSNH.shape[1] and splash.fits(T) and divides
+    return platform, ways, mesh.shape.get("tensor", 1)
 
 
-def dense(
-    q_BTNH: Float[Array, "B T N H"],
-    k_BSNH: Float[Array, "B S N H"],
-    v_BSNH: Float[Array, "B S N H"],
-    *,
-    visibility: Visibility | None,
-) -> Float[Array, "B T N H"]:
-    """The reference, by all scores at once."""
-    scores_BNTS = jnp.einsum("btnh,bsnh->bnts", q_BTNH, k_BSNH, preferred_element_type=jnp.float32)
-    scores_BNTS = scores_BNTS * q_BTNH.shape[-1] ** -0.5
-    if visibility is not None:
-        # A finite floor: a row that sees nothing (a free cache slot) stays free of NaN.
-        floor = jnp.finfo(jnp.float32).min
-        scores_BNTS = jnp.where(allowed(visibility)[:, None], scores_BNTS, floor)
-    weights_BNTS = jax.nn.softmax(scores_BNTS, axis=-1).astype(v_BSNH.dtype)
-    return jnp.einsum("bnts,bsnh->btnh", weights_BNTS, v_BSNH)
+@functools.cache
+def _say_once(reason: str) -> None:
+    logging.warning("attention without cuDNN, by all scores at once: %s", reason)
