@@ -36,6 +36,8 @@ def decibels(left: np.ndarray, right: np.ndarray) -> float:
 @pytest.mark.parametrize(
     ("width", "height"),
     [
+        (500, 375),
+        (359, 358),
         (640, 480),
         (480, 640),
         (800, 600),
@@ -49,7 +51,7 @@ def decibels(left: np.ndarray, right: np.ndarray) -> float:
     ],
 )
 def test_pixels_are_nearly_the_exact_ones(take, width, height):
-    """At every step of the scaled decode, just above and just below it, and enlarging."""
+    """At every step of the scaled decode and of the colours' way, above and below, and enlarging."""
     file = saved(photo(take, width, height), "JPEG", quality=88)
     assert decibels(decode(file, 224, way="fast"), decode(file, 224)) >= 44
 
