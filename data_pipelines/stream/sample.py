@@ -56,7 +56,7 @@ def make_sample(data: bytes, config: StreamConfig, tokenizer: Tokenizer) -> Samp
     except images.ImageError as error:
         return f"image_{error.reason}"
     targets = np.full(len(tokens), IGNORE, np.int32)
-    targets[:-1] = np.where(supervised[1:], tokens[1:], IGNORE)
+    np.copyto(targets[:-1], tokens[1:], where=supervised[1:])
     return Sample(tokens, targets, pixels)
 
 

@@ -71,7 +71,7 @@ def decode(
     except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
         raise ImageError("truncated", f"{type(error).__name__}: {error}") from error
     if way == "fast":
-        return fast.resize(np.asarray(picture), size)
+        return fast.resize(picture, size)
     return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
 
 

@@ -3,6 +3,9 @@
 The resize is the exact way's antialiased bicubic (a = -0.5) in 8-bit fixed point. A JPEG of several
 times the wanted size is decoded at a half, a quarter or an eighth of its own, which the format
 allows at less cost; the eighths between look visibly different and are not used.
+
+Pixels are decoded once, in the four bytes each that Pillow's RGB pictures have in memory, and
+resized from there: every copy between would cost a tenth of the whole.
 """
 
 import math
@@ -10,16 +13,10 @@ import threading
 
 import numpy as np
 import simplejpeg
-from cykooz_resizer import (
-    CropBox,
-    FilterType,
-    ImageData,
-    PixelType,
-    ResizeAlg,
-    ResizeOptions,
-    Resizer,
-)
+from cykooz_resizer import CropBox, FilterType, ResizeAlg, ResizeOptions, Resizer
+from cykooz_resizer.alpha import set_image_mode
 from jaxtyping import UInt8
+from PIL import Image
 
 # What a smaller decode leaves at least, in multiples of the wanted size: of either side, and of
 # both on the (geometric) average. With these every photograph of tests/image stays above 44 dB.
@@ -63,12 +60,12 @@ def jpeg(data: bytes, size: int, *, width: int, height: int) -> UInt8[np.ndarray
     """
     factor = shrink(width, height, size)
     plain = min(width, height) >= PLAIN_CHROMA * factor * size
-    pixels = decode_jpeg(data, width=width, height=height, factor=factor, plain_chroma=plain)
-    if pixels is None:
+    picture = decode_jpeg(data, width=width, height=height, factor=factor, plain_chroma=plain)
+    if picture is None:
         return None
     # A side that `factor` does not divide ends within the last scaled pixel. Taken as a whole
     # pixel it would shift the picture: 30 dB instead of 46.
-    return resize(pixels, size, box=(width / factor, height / factor))
+    return resize(picture, size, box=(width / factor, height / factor))
 
 
 def shrink(width: int, height: int, size: int) -> int:
@@ -82,9 +79,9 @@ def shrink(width: int, height: int, size: int) -> int:
 
 def decode_jpeg(
     data: bytes, *, width: int, height: int, factor: int, plain_chroma: bool = False
-) -> UInt8[np.ndarray, "H W 3"] | None:
-    """Pixels at 1 / factor of the size, rounded up; None as in `jpeg`. They lie in memory that the
-    thread's next call writes over.
+) -> Image.Image | None:
+    """RGB at 1 / factor of the size, rounded up; None as in `jpeg`. Its pixels lie in memory that
+    the thread's next call writes over.
 
     Args:
       plain_chroma: repeat colours that are stored at half the size instead of interpolating them.
@@ -93,29 +90,32 @@ def decode_jpeg(
     try:
         if simplejpeg.decode_jpeg_header(data)[:2] != (height, width):
             return None
-        return simplejpeg.decode_jpeg(
+        pixels_HW4 = simplejpeg.decode_jpeg(
             data,
+            "RGBX",
             min_height=scaled_height,
             min_width=scaled_width,
             min_factor=factor,
             fastupsample=plain_chroma,
-            buffer=_KEPT.buffer(scaled_height * scaled_width * 3),
+            buffer=_KEPT.buffer(scaled_height * scaled_width * 4),
         )
     except ValueError:
         return None
+    high, wide, _ = pixels_HW4.shape
+    picture = Image.frombuffer("RGBX", (wide, high), pixels_HW4, "raw", "RGBX", 0, 1)
+    set_image_mode(picture, "RGB")  # Pillow itself could only copy it to another mode
+    return picture
 
 
 def resize(
-    pixels: UInt8[np.ndarray, "H W 3"], size: int, *, box: tuple[float, float] | None = None
+    picture: Image.Image, size: int, *, box: tuple[float, float] | None = None
 ) -> UInt8[np.ndarray, "R R 3"]:
-    """Antialiased bicubic to `size` x `size`, a few levels at most from Pillow's.
+    """Antialiased bicubic of an RGB picture to `size` x `size`, a few levels at most from Pillow's.
 
     Args:
       box: (width, height) of the part, from the upper left, that is the picture; None: all.
     """
-    height, width, _ = pixels.shape
-    source = ImageData(width, height, PixelType.U8x3, pixels.tobytes())
-    target = ImageData(size, size, PixelType.U8x3)
-    part = CropBox(0.0, 0.0, *(box or (width, height)))
-    _KEPT.resizer.resize(source, target, ResizeOptions(_BICUBIC, use_alpha=False, crop_box=part))
-    return np.frombuffer(target.get_buffer(), np.uint8).reshape(size, size, 3)
+    target = Image.new("RGB", (size, size))
+    part = CropBox(0.0, 0.0, *(box or picture.size))
+    _KEPT.resizer.resize_pil(picture, target, ResizeOptions(_BICUBIC, crop_box=part))
+    return np.asarray(target)

@@ -4,6 +4,8 @@ A sample is a list of spans. Text that comes from data is never read for special
 this module writes is. The supervised part starts with a space and ends with `<|endoftext|>`.
 """
 
+import functools
+from array import array
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from qwenvl_jax.text.markup import format_points
-from qwenvl_jax.text.specials import SPELLINGS
+from qwenvl_jax.text.specials import SPELLINGS, Specials
 
 
 class Span(NamedTuple):
@@ -83,17 +85,20 @@ def encode_spans(
     Returns:
       tokens int32 [n] and supervised bool [n]; supervised[i] says that token i is to be predicted.
     """
-    ids: list[int] = []
-    supervised: list[bool] = []
-    names = tokenizer.specials
+    ids, supervised = array("i"), bytearray()
     for span in spans:
         if span == IMAGE:
-            new = [names.img, *[names.imgpad] * num_queries, names.img_end]
+            new = _image_ids(tokenizer.specials, num_queries)
         else:
             new = tokenizer.encode(span.text, special=span.special)
-        ids += new
-        supervised += [span.supervised] * len(new)
-    return np.asarray(ids, np.int32), np.asarray(supervised, bool)
+        ids.extend(new)
+        supervised += bytes([span.supervised]) * len(new)
+    return np.frombuffer(ids, np.int32), np.frombuffer(supervised, bool)
+
+
+@functools.lru_cache(16)
+def _image_ids(names: Specials, num_queries: int) -> array:
+    return array("i", [names.img, *[names.imgpad] * num_queries, names.img_end])
 
 
 def _pictures(count: int) -> list[Span]:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import functools
 import hashlib
 import importlib.util
 import unicodedata
@@ -80,10 +81,14 @@ class QwenTokenizer:
             "qwen", pat_str=_SPLIT, mergeable_ranks=ranks, special_tokens=extra
         )
         self.specials = Specials(*(extra[name] for name in SPELLINGS))
+        self._encode = functools.lru_cache(256)(self._encode_new)  # prompts come again and again
         self.vocab_size = RANKS + len(extra)
         self.padded_vocab_size = -(-self.vocab_size // 128) * 128
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
+        return list(self._encode(text, special))
+
+    def _encode_new(self, text: str, special: bool) -> list[int]:
         text = unicodedata.normalize("NFC", text)
         if special:
             return self._bpe.encode(text, allowed_special="all")

@@ -1,5 +1,6 @@
 """A small vocabulary for demos and ablations: SentencePiece with the special tokens of Qwen-VL."""
 
+import functools
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -30,10 +31,14 @@ class SentencePieceTokenizer:
                 raise ValueError(f"tokenizer {path}: lacks the control symbol {name}")
         self.specials = Specials(*ids)
         self._spelling = dict(zip(ids, SPELLINGS, strict=True))
+        self._encode = functools.lru_cache(256)(self._encode_new)  # prompts come again and again
         self.vocab_size = self._pieces.vocab_size()
         self.padded_vocab_size = -(-self.vocab_size // 128) * 128
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
+        return list(self._encode(text, special))
+
+    def _encode_new(self, text: str, special: bool) -> list[int]:
         text = unicodedata.normalize("NFC", text)
         if not special:
             return self._pieces.encode(text)
