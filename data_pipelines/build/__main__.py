@@ -3,6 +3,7 @@
 scenes --out=DIR [--FIELD=VALUE ..]
 convert --format=vqav2 --annotations FILE .. --images=DIR --out=DIR
 chat --input=train.json --images=DIR --out=DIR [--max_bad=0.01] [--FIELD=VALUE ..]
+extract --files=DIR --out=DIR [--kind=html] [--FIELD=VALUE ..]
 render --text=FILE --language=zh --out=DIR [--backgrounds=DIR] [--fonts=DIR] [--FIELD=VALUE ..]
 run --config=configs/build/web.py --input=DIR --out=DIR [--engine=beam] [BEAM OPTIONS ..]
 verify FOLDER ..
@@ -54,7 +55,8 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"error: {error}")
     except BrokenProcessPool:
-        again = "goes on from here" if arguments.job == "run" else "starts over"
+        resumed = arguments.job in ("run", "render", "extract")
+        again = "goes on from here" if resumed else "starts over"
         sys.exit(f"error: a worker was killed (memory?); the same command {again}")
     if arguments.job == "scenes":
         fields = vars(arguments)

@@ -11,7 +11,7 @@ def register(jobs) -> None:
     drawn = jobs.add_parser("render", help="pages of text, drawn, with the place of every line")
     _add(drawn, RenderConfig)
     drawn.set_defaults(command=_render)
-    read = jobs.add_parser("extract", help="pages of PDF files, with the place of every line")
+    read = jobs.add_parser("extract", help="pages of PDF or HTML files, with their lines' places")
     _add(read, ExtractConfig)
     read.set_defaults(command=_extract)
 

@@ -31,13 +31,19 @@ class _Letter(NamedTuple):
     box: tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels
 
 
-def read_pages(path: Path, config: ExtractConfig) -> Iterator[Page | Bad]:
-    """The first pages of a file. What cannot be used comes as `Bad`, and the rest goes on."""
-    if path.stat().st_size > MAX_FILE:
+def read_pages(
+    path: Path, config: ExtractConfig, *, data: bytes | None = None
+) -> Iterator[Page | Bad]:
+    """The first pages of a file. What cannot be used comes as `Bad`, and the rest goes on.
+
+    Args:
+      data: the PDF that was made of a file of another kind.
+    """
+    if data is None and path.stat().st_size > MAX_FILE:
         yield Bad("file_too_large", path.name)
         return
     try:
-        document = pdfium.PdfDocument(path)
+        document = pdfium.PdfDocument(path if data is None else data)
     except (pdfium.PdfiumError, ValueError) as error:
         protected = "password" in str(error).lower()
         yield Bad("encrypted" if protected else "unreadable_pdf", path.name)

@@ -14,6 +14,8 @@ from data_pipelines.build.language import model_language, script_language
 from data_pipelines.schema import Region
 
 Kind = Literal["pdf", "html"]
+# A browser's prints of HTML pages are taken for what they show.
+_SUFFIXES = {"pdf": (".pdf",), "html": (".html", ".htm", ".xhtml", ".pdf")}
 _LATIN_EXTENDED = re.compile("[\u0100-\u024f]")  # A and B
 _LIGATURES = re.compile("[\ufb00-\ufb06]")  # drawn as one, written as two or three
 
@@ -23,8 +25,8 @@ class ExtractConfig(NamedTuple):
     field.
     """
 
-    files: str  # folder of .pdf files, searched below too
-    kind: Kind = "pdf"  # html: PDF files that a browser printed from HTML pages
+    files: str  # folder of .pdf files, or .html ones, searched below too
+    kind: Kind = "pdf"  # html: HTML pages, or PDF files that a browser printed from such
     side: int = 896  # longer side of the picture in pixels
     min_side: int = 224  # shorter side
     min_characters: int = 30  # of a page
@@ -52,9 +54,10 @@ def check(config: ExtractConfig) -> tuple[Path, ...]:
         raise ValueError(f"max_characters={config.max_characters}: is below min_characters")
     if config.processes < 0:
         raise ValueError(f"processes={config.processes}: must not be negative")
-    files = tuple(sorted(p for p in Path(config.files).rglob("*") if p.suffix.lower() == ".pdf"))
+    suffixes = _SUFFIXES[config.kind]
+    files = tuple(sorted(p for p in Path(config.files).rglob("*") if p.suffix.lower() in suffixes))
     if not files:
-        raise ValueError(f"files={config.files}: no .pdf file")
+        raise ValueError(f"files={config.files}: no {', '.join(suffixes)} file")
     return files
 
 

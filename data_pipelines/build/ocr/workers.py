@@ -1,12 +1,17 @@
 """Work on files that may kill or hold up whoever reads them."""
 
+import contextlib
 import multiprocessing
+import resource
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
+
+from data_pipelines.build.engine import die_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,7 +34,8 @@ def survive(
         waiting = items[done : done + 1] if alone else items[done:]
         # Spawn, not fork: libraries that were loaded here have threads, which a fork loses.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1 if alone else processes, context) as pool:
+        count = 1 if alone else processes
+        with ProcessPoolExecutor(count, context, die_with_parent) as pool:
             try:
                 for result in pool.map(partial(_in_time, work, seconds), waiting):
                     yield result
@@ -52,3 +58,24 @@ def _in_time(work: Callable[[Item], Result], seconds: float, item: Item) -> Resu
         return work(item)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextlib.contextmanager
+def limited_memory(extra: int) -> Iterator[None]:
+    """Let this process take no more than `extra` bytes beyond what it has: MemoryError then.
+
+    On Linux; elsewhere nothing is limited.
+    """
+    account = Path("/proc/self/statm")
+    if not account.exists():
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    held = int(account.read_text().split()[5]) * resource.getpagesize()
+    wanted = held + extra
+    limit = wanted if soft == resource.RLIM_INFINITY else min(wanted, soft)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
