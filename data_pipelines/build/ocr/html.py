@@ -14,6 +14,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from PIL import ImageFile
+
 from data_pipelines.build.image_header import read_header, refusal
 from data_pipelines.build.ocr.fonts import cjk_font
 from data_pipelines.build.ocr.workers import limited_memory
@@ -35,7 +37,7 @@ class Printed(NamedTuple):
 def check_installed() -> None:
     """Raises ValueError, saying what to install, where pages cannot be printed."""
     try:
-        import weasyprint  # noqa: F401
+        _weasyprint()
     except (ImportError, OSError) as error:  # OSError: Pango itself is missing
         raise ValueError(
             f"kind=html: needs WeasyPrint (pip install 'qwenvl-jax[html]') and the system's Pango:"
@@ -49,18 +51,14 @@ def print_page(path: Path, *, root: Path, side: int, pages: int) -> Printed | Ba
     Args:
       root: the folder outside of which nothing is read.
     """
-    # Imported here: it takes a second, and only workers with HTML to read need it.
-    from weasyprint import HTML
-    from weasyprint.logger import LOGGER
-
     if path.stat().st_size > MAX_FILE:
         return Bad("file_too_large", path.name)
     style, fonts = _style(side)
-    notes = _Notes()
-    LOGGER.addHandler(notes)
+    weasyprint, notes = _weasyprint(), _Notes()
+    weasyprint.LOGGER.addHandler(notes)
     try:
         with limited_memory(MEMORY):
-            page = HTML(
+            page = weasyprint.HTML(
                 string=path.read_bytes(), base_url=path.resolve().as_uri(),
                 url_fetcher=_fetcher(root), media_type="screen",
             )  # fmt: skip
@@ -69,8 +67,18 @@ def print_page(path: Path, *, root: Path, side: int, pages: int) -> Printed | Ba
     except Exception:  # parsers and layout raise nearly anything on what a crawl holds
         return Bad("unreadable_html", path.name)
     finally:
-        LOGGER.removeHandler(notes)
+        weasyprint.LOGGER.removeHandler(notes)
     return Printed(data, frozenset(notes.undrawn))
+
+
+@functools.cache
+def _weasyprint():
+    # Imported here: it takes a second, and only workers with HTML to read need it.
+    import weasyprint
+
+    # It makes Pillow show what there is of pictures that were cut, everywhere in the process.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    return weasyprint
 
 
 class _Notes(logging.Handler):
@@ -89,7 +97,7 @@ def _style(side: int):
 
     Loaded once a process. A page cannot add to them: what a fetcher gives it is never a font.
     """
-    from weasyprint import CSS
+    weasyprint = _weasyprint()
     from weasyprint.text.fonts import FontConfiguration
 
     fonts = FontConfiguration()
@@ -99,11 +107,12 @@ def _style(side: int):
         "html { font-family: page }"
     )
     atexit.register(_style.cache_clear)  # later, the fonts could not clean up after themselves
-    return CSS(string=sheet, font_config=fonts), fonts
+    return weasyprint.CSS(string=sheet, font_config=fonts), fonts
 
 
 @functools.cache
 def _fetcher(root: Path):
+    _weasyprint()
     from weasyprint.urls import URLFetcher, URLFetcherResponse
 
     class Fetcher(URLFetcher):
