@@ -105,6 +105,7 @@ def use_scenes(config: ConfigDict, folder: str, weights: dict[str, float]) -> No
     config.model = small_model(
         vocab_size=about["padded_vocab_size"], image_pad_id=about["imgpad"], **seen
     )
+    config.loss_chunk = 256  # a small vocabulary
     for part, split in ((config.data, "train"), (config.heldout, "validation")):
         part.sources = ConfigDict(
             {

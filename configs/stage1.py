@@ -59,12 +59,12 @@ def get_config(arg: str = "") -> ConfigDict:
                 min_lr=1e-6,
                 warmup_steps=500,
                 steps=50_000,
-                accumulation=6,
+                accumulation=18,
             ),
             mesh=dict(data=-1, fsdp=1, tensor=1),
             init=dict(checkpoint="", take=".*", resize_queries="refuse"),
             checkpoint=dict(every=1000, keep=3, verify=True),
-            loss_chunk=256,
+            loss_chunk=64,
             eval_every=1000,
         )
     )

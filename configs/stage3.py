@@ -62,7 +62,7 @@ def get_config(arg: str = "") -> ConfigDict:
             mesh=dict(data=1, fsdp=-1, tensor=2),
             init=dict(checkpoint="runs/stage2", take=".*", resize_queries="refuse"),
             checkpoint=dict(every=500, keep=3, verify=True),
-            loss_chunk=256,
+            loss_chunk=64,
             eval_every=500,
         )
     )

@@ -11,6 +11,7 @@ no TPU, no data and no vocabulary.
 
 import dataclasses
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -57,14 +58,17 @@ def plan(config: ConfigDict, topology: Topology, *, sample_tokens: int, labelled
             raise
         table = "\n".join(f"  {kind:<18} {n / 2**30:7.2f} GiB" for kind, n in known.items())
         raise MemoryError(f"{str(error).splitlines()[0]}\na chip holds:\n{table}") from None
-    # The only branch of a step is that of windowed and global layers.
+    # The only branch of a step is that of windowed and global layers, the only loop without a
+    # constant limit that over the chunks of a microbatch's labelled positions.
     sees_all = windows.global_layers(training.model.vit)
     taken = None if sees_all is None else float(sees_all.mean())
-    compiled = hlo.parse(prepared.train_step.as_text(), taken=taken)
-    towers = {path.split("/")[0] for path in training_paths(prepared)}
-    rows, slots = stream.global_rows, stream.image_slots
-    samples = rows * stream.seq_len / sample_tokens
     sizes = dict(mesh.shape)
+    rows, images = stream.global_rows, math.prod(shapes.image_mask.shape)
+    labelled = rows * stream.seq_len / sample_tokens * labelled_tokens
+    parts = sizes["data"] * sizes["fsdp"] * training.optim.accumulation
+    rounds = math.ceil(labelled / parts / training.loss_chunk)
+    compiled = hlo.parse(prepared.train_step.as_text(), taken=taken, rounds=rounds)
+    towers = {path.split("/")[0] for path in training_paths(prepared)}
     return report.make_plan(
         topology,
         mesh=sizes,
@@ -73,21 +77,66 @@ def plan(config: ConfigDict, topology: Topology, *, sample_tokens: int, labelled
         memory=memory.by_kind(prepared, known, compiled),
         hardware=cost.matmul_flops(compiled),
         analytic=hardware_flops(
-            training.model, towers, rows=rows, length=stream.seq_len, slots=slots, splash=True
+            training.model,
+            towers,
+            rows=rows,
+            length=stream.seq_len,
+            images=images,
+            head_positions=rounds * training.loss_chunk * parts,
+            splash=True,
         ),
         ideal=flops.ideal_step_flops(
             training.model,
             towers,
-            images=rows * slots,
+            images=images,
             tokens=rows * stream.seq_len,
-            labelled=samples * labelled_tokens,
+            labelled=labelled,
             context=sample_tokens / 2,
         ),
         traffic=cost.memory_bytes(compiled),
         found=cost.collectives(compiled, sizes),
-        images=rows * slots,
+        images=images,
         steps=training.optim.steps,
     )
+
+
+def find(config: ConfigDict, topology: Topology, arguments: list[str], out: Path, **about: int):
+    """The best of meshes, microbatches and remat policies; see `launch.plan.search`.
+
+    Args:
+      arguments: of this program, but for what is searched.
+      about: `sample_tokens`, `labelled_tokens`, `at_most`.
+
+    Returns:
+      (what was compiled, best first; how many candidates there were).
+    """
+    import jax
+
+    from launch import stage
+    from launch.plan import estimate, runs, search
+    from qwenvl_jax.model import qwenvl
+
+    training, stream, _ = stage.read(config)
+    batch = stream.batch_shapes()
+    samples = stream.global_rows * stream.seq_len / about["sample_tokens"]
+    sizes = estimate.Batch(
+        rows=stream.global_rows,
+        length=stream.seq_len,
+        images=math.prod(batch.image_mask.shape),
+        unit=stream.global_rows // batch.images.shape[0],
+        labelled=samples * about["labelled_tokens"],
+    )
+    given = dict(config=training, batch=sizes)
+    given["shapes"] = jax.eval_shape(lambda r: qwenvl.init(training.model, r), jax.random.key(0))
+    known = estimate.candidates(chips=len(topology.devices), **given)
+    guesses = {c: estimate.estimate(c, chip=topology.chip, **given) for c in known}
+
+    def compile_one(candidate: estimate.Candidate):
+        overrides = [f"--config.{key}={value}" for key, value in candidate.overrides.items()]
+        return runs.compiled([*arguments, *overrides], out / candidate.name)
+
+    limit, at_most = topology.chip.hbm, about["at_most"]
+    return search.search(guesses, compile_one, limit=limit, at_most=at_most), len(known)
 
 
 def training_paths(prepared) -> list[str]:
@@ -101,18 +150,26 @@ def main(_) -> None:
     values = flags.FLAGS
     os.environ["JAX_PLATFORMS"] = "cpu"  # the topology's devices are there to compile for only
     from launch import logs
-    from launch.plan import report
+    from launch.plan import report, search
 
     logs.start()
+    about = dict(sample_tokens=values.sample_tokens, labelled_tokens=values.labelled_tokens)
+    out = Path(values.out) if values.out else None
     try:
         topology = get_topology(values.topology, slices=values.slices)
+        if values.search:
+            if not out:
+                raise ValueError("--search keeps what it compiled: name a folder with --out")
+            mine = ("--search", "--out", "--at_most")
+            arguments = [a for a in sys.argv[1:] if not a.startswith(mine)]
+            found, considered = find(
+                values.config, topology, arguments, out, at_most=values.at_most, **about
+            )
+            search.write(found, out)
+            print(search.text(found, considered=considered))
+            sys.exit(0 if found and found[0].fits else 1)
         logging.info("compiling for %d chips; this takes minutes", len(topology.devices))
-        made = plan(
-            values.config,
-            topology,
-            sample_tokens=values.sample_tokens,
-            labelled_tokens=values.labelled_tokens,
-        )
+        made = plan(values.config, topology, **about)
     except ValueError as error:
         print(f"compile: {error}", file=sys.stderr)
         sys.exit(2)
@@ -120,8 +177,7 @@ def main(_) -> None:
         print(f"compile: {error}", file=sys.stderr)
         sys.exit(1)
     print(report.text(made))
-    if values.out:
-        out = Path(values.out)
+    if out:
         out.mkdir(parents=True, exist_ok=True)
         (out / "plan.json").write_text(json.dumps(dataclasses.asdict(made), indent=1))
         (out / "plan.txt").write_text(report.text(made) + "\n")
@@ -136,5 +192,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("out", "", "Folder for plan.json, plan.txt and plan.png.")
     flags.DEFINE_integer("sample_tokens", 298, "Positions of a mean sample (stage 1: 298).")
     flags.DEFINE_integer("labelled_tokens", 32, "Of these, those with a loss.")
+    flags.DEFINE_bool("search", False, "Try meshes, microbatches and remat policies instead.")
+    flags.DEFINE_integer("at_most", 6, "So many of them are compiled.")
     flags.mark_flag_as_required("config")
     app.run(main)

@@ -9,18 +9,26 @@ from qwenvl_jax.train.flops import adapter_flops
 
 
 def hardware_flops(
-    model: ModelConfig, trained: set[str], *, rows: int, length: int, slots: int, splash: bool
+    model: ModelConfig,
+    trained: set[str],
+    *,
+    rows: int,
+    length: int,
+    images: int,
+    head_positions: float,
+    splash: bool,
 ) -> float:
     """Matmul FLOPs of a step on all devices together: every slot and position is worked on,
     and remat repeats what its policy says.
 
     Args:
       trained: names of the towers with a trainable parameter, of `vit`, `adapter`, `decoder`.
+      head_positions: those that the head is applied to: labelled, in whole chunks.
       splash: attention within a tower by the TPU kernel where it fits, not dense.
     """
     vit, decoder = model.vit, model.decoder
     patches = (vit.image_size // vit.patch_size) ** 2
-    images, positions = rows * slots, rows * length
+    positions = rows * length
 
     below = bool(trained & {"vit", "adapter"})  # the decoder's input has a gradient
     products = _vision(vit, patches, splash)
@@ -33,10 +41,11 @@ def hardware_flops(
         decoder.layers, decoder.width, decoder.mlp_width, 3, products, "decoder" in trained, below,
         model.remat,
     )  # fmt: skip
-    # The head's chunks are always computed again.
-    head = 2 * decoder.width * decoder.vocab_size * (3 + ("decoder" in trained))
+    # Logits and their gradient's way back at once; the head's own gradient makes logits anew.
+    head = 2 * decoder.width * decoder.vocab_size * (2 * ("decoder" in trained) + 1 + bool(trained))
     resample = adapter_flops(model) * (3 if trained & {"vit", "adapter"} else 1)
-    return float(images * (patches * tower + patch + resample) + positions * (language + head))
+    vision = images * (patches * tower + patch + resample)
+    return float(vision + positions * language + head_positions * head)
 
 
 class _Attention(NamedTuple):
@@ -44,19 +53,19 @@ class _Attention(NamedTuple):
 
     forward: float
     backward: float
-    dots_again: tuple[float, float]  # what the policy `dots` repeats: frozen, trained
+    dots_again: float  # what the policy `dots` repeats
 
 
 def _attention(length, heads, width, *, causal: bool, splash: bool) -> _Attention:
     product = 2.0 * length * heads * width
     if not (splash and kernel.fits(length)):
-        return _Attention(2 * product, 4 * product, (product, 2 * product))
+        return _Attention(2 * product, 4 * product, product)
     product *= -(-width // kernel.LANES) * kernel.LANES / width
     if causal:  # blocks above the diagonal are skipped, those on it are whole
         blocks = length // next(block for block in kernel.BLOCKS if length % block == 0)
         product *= (blocks + 1) / (2 * blocks)
-    # Its two backward kernels make the scores anew: 3 products and 4.
-    return _Attention(2 * product, 7 * product, (2 * product, 2 * product))
+    # Its backward kernel makes the scores anew.
+    return _Attention(2 * product, 5 * product, 0)
 
 
 def _vision(vit: VitConfig, patches: int, splash: bool) -> _Attention:
@@ -72,11 +81,7 @@ def _vision(vit: VitConfig, patches: int, splash: bool) -> _Attention:
     def mean(a: float, b: float) -> float:
         return share * a + (1 - share) * b
 
-    return _Attention(
-        mean(whole.forward, part.forward),
-        mean(whole.backward, part.backward),
-        tuple(mean(a, b) for a, b in zip(whole.dots_again, part.dots_again, strict=True)),
-    )
+    return _Attention(*map(mean, whole, part))
 
 
 def _blocks(layers, width, mlp, mlp_matmuls, attention, trained, needs_input, remat) -> float:
@@ -88,7 +93,7 @@ def _blocks(layers, width, mlp, mlp_matmuls, attention, trained, needs_input, re
     # A block's last product is not needed to go back through it.
     again = {
         "none": 0,
-        "dots": attention.dots_again[trained],
+        "dots": attention.dots_again,
         "full": weights + attention.forward - 2 * width * mlp,
     }[remat]
     return layers * (weights + attention.forward + backward + again)

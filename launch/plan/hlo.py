@@ -52,12 +52,14 @@ class Program(NamedTuple):
     fused: frozenset[str]  # computations whose values never leave the chip's registers
 
 
-def parse(text: str, *, taken: float | None = None) -> Program:
+def parse(text: str, *, taken: float | None = None, rounds: float | None = None) -> Program:
     """Read HLO text.
 
     Args:
       taken: how often of all times the condition of a branch holds; None: both sides are counted
         as if they always ran.
+      rounds: how often a loop goes round whose limit the program itself computes, as that over
+        chunks of labelled positions; None: there is no such loop.
 
     Raises:
       ValueError: no entry computation, or a loop whose trip count cannot be read.
@@ -79,7 +81,8 @@ def parse(text: str, *, taken: float | None = None) -> Program:
             last = body[last.name] = last._replace(text=last.text + line)
     if not entry:
         raise ValueError("HLO text without an ENTRY computation")
-    return Program(computations, _runs(computations, entry, taken), _fused(computations))
+    runs = _runs(computations, entry, taken, rounds)
+    return Program(computations, runs, _fused(computations))
 
 
 def _instruction(line: str) -> Instruction:
@@ -128,7 +131,10 @@ def called(instruction: Instruction) -> dict[str, list[str]]:
 
 
 def _runs(
-    computations: dict[str, dict[str, Instruction]], entry: str, taken: float | None
+    computations: dict[str, dict[str, Instruction]],
+    entry: str,
+    taken: float | None,
+    rounds: float | None,
 ) -> dict[str, float]:
     runs: dict[str, float] = defaultdict(float)
 
@@ -137,7 +143,7 @@ def _runs(
         for instruction in computations[name].values():
             for key, names in called(instruction).items():
                 loop = key in ("body", "condition")
-                inner = times * (trip_count(computations, instruction) if loop else 1)
+                inner = times * (trip_count(computations, instruction, rounds) if loop else 1)
                 for place, inside in enumerate(names):
                     if inside in computations:
                         visit(inside, inner * _share(key, place, len(names), taken))
@@ -155,11 +161,13 @@ def _share(key: str, place: int, branches: int, taken: float | None) -> float:
     return 1 - taken if key in ("branch_computations", "false_computation") else 1.0
 
 
-def trip_count(computations: dict[str, dict[str, Instruction]], loop: Instruction) -> int:
-    """How often a `while` goes round.
+def trip_count(
+    computations: dict[str, dict[str, Instruction]], loop: Instruction, rounds: float | None
+) -> float:
+    """How often a `while` goes round: `rounds` where its limit is computed.
 
     Raises:
-      ValueError: its condition is not `i < constant`.
+      ValueError: its condition is not `i < constant`, and `rounds` is not given.
     """
     known = re.search(r'known_trip_count[^\d]*"?n"?[^\d]*(\d+)', loop.text)
     if known:
@@ -167,6 +175,8 @@ def trip_count(computations: dict[str, dict[str, Instruction]], loop: Instructio
     condition = computations[called(loop)["condition"][0]]
     limits = [int(re.match(r"(\d+)\)", i.text)[1]) for i in condition.values()
               if i.op == "constant" and re.match(r"\d+\)", i.text)]  # fmt: skip
+    if not limits and rounds is not None:
+        return rounds
     if len(limits) != 1:
         raise ValueError(f"HLO loop {loop.name}: no single limit in its condition: {limits}")
     return limits[0]

@@ -10,11 +10,13 @@ import math
 
 import jax
 from absl import logging
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Float
 
 from qwenvl_jax.model import cudnn, splash
 from qwenvl_jax.model.dense import dense
 from qwenvl_jax.model.mask import Visibility
+from qwenvl_jax.model.stack import ATTENTION
 from qwenvl_jax.parallel.shard import constrain
 from qwenvl_jax.trees import Array
 
@@ -47,7 +49,7 @@ def attention(
                 return cudnn.fused(q_BTNH, k_BSNH, v_BSNH, segments_BT)
             except RuntimeError as error:  # NotImplementedError among them, or no cuDNN at all
                 _say_once(str(error))
-    return dense(q_BTNH, k_BSNH, v_BSNH, visibility=visibility)
+    return checkpoint_name(dense(q_BTNH, k_BSNH, v_BSNH, visibility=visibility), ATTENTION)
 
 
 def _target() -> tuple[str, int, int]:

@@ -5,9 +5,15 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-# What a block keeps for the backward pass; the rest is computed again.
+ATTENTION = "attention"  # the `checkpoint_name` of what attention comes to
+
+# What a block keeps for the backward pass; the rest is computed again. `dots`: every product with a
+# weight and what attention comes to, so that norms, activations and rotations alone are repeated.
 POLICIES = {
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "dots": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(ATTENTION),
+    ),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 

@@ -42,8 +42,7 @@ def prepare(
       ValueError: sizes that do not fit the mesh; names dim and axis.
     """
     mesh = mesh_lib.make_mesh(config.mesh, devices)
-    _check_rows(batch_shapes.tokens.shape[0], config, mesh)
-    _check_heads(config, mesh)
+    check(config, batch_shapes, mesh)
     tx = optim.make_optimizer(config.optim, config.model.vit.layers)
     shapes, shardings = layout(config, mesh)
     sizes = {"num_sources": num_sources, "chunk": config.loss_chunk}
@@ -62,6 +61,16 @@ def prepare(
     with jax.set_mesh(mesh):
         compiled = step.lower(*shapes, batch_shapes).compile()
     return Prepared(mesh, tx, shapes, shardings, compiled, evaluate)
+
+
+def check(config: TrainConfig, batch_shapes: Batch, mesh: Mesh) -> None:
+    """Whether rows and heads divide over the mesh; `layout` looks at the parameters.
+
+    Raises:
+      ValueError: names config key, axis and sizes that work.
+    """
+    _check_rows(batch_shapes.tokens.shape[0], config, mesh)
+    _check_heads(config, mesh)
 
 
 def layout(config: TrainConfig, mesh: Mesh) -> tuple[tuple, tuple]:

@@ -1,0 +1,177 @@
+"""What a step needs by sizes alone, in a moment: the compiler's minutes go to the best of these.
+
+Memory and traffic are rough (a fifth off is usual); which of two candidates is the better one is
+what counts here, and the compiled program has the last word.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+from launch.plan.analytic import hardware_flops
+from launch.plan.chips import Chip
+from qwenvl_jax import trees
+from qwenvl_jax.model.config import ModelConfig
+from qwenvl_jax.parallel import rules
+from qwenvl_jax.train.config import TrainConfig
+
+
+class Candidate(NamedTuple):
+    data: int
+    fsdp: int
+    tensor: int
+    accumulation: int
+    remat: str
+
+    @property
+    def name(self) -> str:
+        mesh = f"{self.data}x{self.fsdp}x{self.tensor}"
+        return f"{mesh}_{self.accumulation}_{self.remat}"
+
+    @property
+    def overrides(self) -> dict[str, int | str]:
+        """Config keys -> values."""
+        mesh = {f"mesh.{axis}": getattr(self, axis) for axis in ("data", "fsdp", "tensor")}
+        return mesh | {"optim.accumulation": self.accumulation, "model.remat": self.remat}
+
+
+class Batch(NamedTuple):
+    """Sizes of a global batch."""
+
+    rows: int
+    length: int
+    images: int
+    unit: int  # rows that must stay in one microbatch of one device
+    labelled: float  # tokens with a loss
+
+
+class Estimate(NamedTuple):
+    """Of a chip: bytes at the step's height, and seconds at each peak alone."""
+
+    hbm: float
+    compute: float
+    memory: float
+    links: float
+
+    @property
+    def seconds(self) -> float:
+        return max(self.compute, self.memory, self.links)
+
+    @property
+    def rank(self) -> float:
+        """Less is better: what hides behind the slowest counts a little too."""
+        return self.seconds + 0.1 * (self.compute + self.memory + self.links)
+
+
+def candidates(
+    shapes: trees.Tree, config: TrainConfig, batch: Batch, chips: int
+) -> list[Candidate]:
+    """Every mesh, number of microbatches and remat policy whose sizes divide.
+
+    Args:
+      shapes: all parameters.
+    """
+    found = []
+    for tensor in (t for t in (1, 2, 4, 8) if _heads_divide(config, t)):
+        for fsdp in _divisors(chips // tensor) if chips % tensor == 0 else []:
+            mesh = {"data": chips // tensor // fsdp, "fsdp": fsdp, "tensor": tensor}
+            micro, rest = divmod(batch.rows, batch.unit * mesh["data"] * fsdp)
+            if rest or not _weights_divide(shapes, mesh):
+                continue
+            found += [
+                Candidate(*mesh.values(), accumulation, remat)
+                for accumulation in _divisors(micro)
+                for remat in ("none", "dots", "full")
+            ]
+    return found
+
+
+def _divisors(number: int) -> list[int]:
+    return [n for n in range(1, number + 1) if number % n == 0]
+
+
+def _heads_divide(config: TrainConfig, tensor: int) -> bool:
+    towers = (config.model.vit, config.model.adapter, config.model.decoder)
+    return all(tower.heads % tensor == 0 for tower in towers)
+
+
+def _weights_divide(shapes: trees.Tree, mesh: dict[str, int]) -> bool:
+    return all(
+        axis is None or size % mesh[axis] == 0
+        for path, leaf in trees.flatten(shapes).items()
+        for size, axis in zip(leaf.shape, rules.spec_of(path), strict=True)
+    )
+
+
+def estimate(
+    candidate: Candidate,
+    *,
+    config: TrainConfig,
+    shapes: trees.Tree,
+    batch: Batch,
+    chip: Chip,
+) -> Estimate:
+    """The candidate on one chip of many."""
+    mesh = {axis: getattr(candidate, axis) for axis in ("data", "fsdp", "tensor")}
+    ways = candidate.data * candidate.fsdp
+    part = 1 / (ways * candidate.accumulation)  # of the batch: a device's microbatch
+    flat = trees.flatten(shapes)
+    trained = [path for path in flat if config.optim.is_trainable(path)]
+    towers = {path.split("/")[0] for path in trained}
+    chunk = config.loss_chunk
+    rounds = math.ceil(batch.labelled * part / chunk)
+    model = dataclasses.replace(config.model, remat=candidate.remat)
+    flops = hardware_flops(
+        model,
+        towers,
+        rows=batch.rows,
+        length=batch.length,
+        images=batch.images,
+        head_positions=rounds * chunk / part,
+        splash=True,
+    )
+    held = {path: _held(path, leaf.shape, mesh) for path, leaf in flat.items()}
+    learnt = sum(held[path] for path in trained)
+    gathered = 2 * candidate.fsdp * sum(held.values())  # bytes of all weights as a chip sees them
+    head = model.decoder.width * model.decoder.vocab_size / candidate.tensor
+    kept, layer, entry, worked_on = _activations(model, batch, part, candidate.tensor)
+    hbm = 16 * learnt + 2 * (sum(held.values()) - learnt)  # weights, moments, gradients
+    hbm += kept + 4 * layer + 2 * gathered / model.decoder.layers
+    hbm += head * (2 + 4 * ("decoder" in towers) + 6 * chunk / model.decoder.width)
+    # A microbatch gathers weights for its way forth and back, and adds gradients up.
+    traffic = candidate.accumulation * (6 * gathered + 16 * learnt + 30 * worked_on)
+    split = (candidate.fsdp - 1) / candidate.fsdp
+    sent = 2 * split * (gathered + candidate.fsdp * learnt)
+    sent += 8 * learnt * (candidate.data > 1) + 12 * entry * (1 - 1 / candidate.tensor)
+    chips = ways * candidate.tensor
+    return Estimate(
+        hbm=hbm,
+        compute=flops / chips / chip.flops,
+        memory=traffic / chip.hbm_rate,
+        links=candidate.accumulation * sent / chip.ici_rate,
+    )
+
+
+def _held(path: str, shape: tuple[int, ...], mesh: dict[str, int]) -> float:
+    """Elements of a parameter that a device holds."""
+    ways = math.prod(mesh[axis] for axis in rules.spec_of(path) if axis is not None)
+    return math.prod(shape) / ways
+
+
+def _activations(model: ModelConfig, batch: Batch, part: float, tensor: int) -> tuple[float, ...]:
+    """Bytes of a microbatch on a device: what is kept for the backward pass, the largest layer, the
+    inputs of all blocks, and what products with weights come to.
+    """
+    vit, decoder = model.vit, model.decoder
+    patches = batch.images * part * (vit.image_size // vit.patch_size) ** 2
+    tokens = batch.rows * batch.length * part
+    kept = layer = entry = worked_on = 0.0
+    for tower, count, wide in ((vit, patches, 1), (decoder, tokens, 2)):
+        products = 4 * tower.width + wide * tower.mlp_width
+        one = 2 * count * (2 * tower.width + products / tensor)
+        inputs = 2 * count * tower.width * tower.layers
+        share = {"none": 2.5, "dots": 1.0}.get(model.remat)
+        kept += inputs if share is None else share * one * tower.layers
+        layer, entry = max(layer, one), entry + inputs
+        worked_on += one * tower.layers
+    return kept, layer, entry, worked_on

@@ -1,0 +1,146 @@
+"""If these break, a search recommends what does not run, or misses what does."""
+
+import dataclasses
+import itertools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from configs import stage1
+from launch.plan import chips, estimate, search
+from launch.plan.estimate import Candidate, Estimate
+from qwenvl_jax import settings
+from qwenvl_jax.batch import Batch
+from qwenvl_jax.model import qwenvl
+from qwenvl_jax.model.config import ModelConfig
+from qwenvl_jax.parallel.mesh import MeshConfig, make_mesh
+from qwenvl_jax.train import program
+from qwenvl_jax.train.config import TrainConfig
+from qwenvl_jax.train.optim import OptimConfig
+
+BATCH = estimate.Batch(rows=24, length=64, images=48, unit=1, labelled=384)
+
+
+@pytest.fixture(scope="module")
+def given():
+    """A small stage: its config and the shapes of its parameters."""
+    model = ModelConfig.tiny(56)
+    optim = settings.build(OptimConfig, stage1.get_config().optim.to_dict(), "config.optim")
+    shapes = jax.eval_shape(lambda r: qwenvl.init(model, r), jax.random.key(0))
+    return dict(config=TrainConfig(0, model, optim, loss_chunk=16), shapes=shapes, batch=BATCH)
+
+
+def accepted(config: TrainConfig, mesh: tuple[int, int, int]) -> list[int]:
+    """Numbers of microbatches that the trainer's own checks let pass; nothing is compiled."""
+    config, passed = dataclasses.replace(config, mesh=MeshConfig(*mesh)), []
+    text = np.zeros((BATCH.rows, BATCH.length), np.int32)
+    pixels = np.zeros((BATCH.rows, 2, 56, 56, 3), np.uint8)
+    batch = Batch(text, text, text, text, text, pixels, np.zeros((BATCH.rows, 2), bool))
+    for accumulation in range(1, BATCH.rows + 1):
+        optim = dataclasses.replace(config.optim, accumulation=accumulation)
+        config = dataclasses.replace(config, optim=optim)
+        try:
+            config.check_batch(rows=BATCH.rows, row_length=64, image_size=56, num_queries=16)
+            program.check(config, batch, make_mesh(config.mesh))
+            passed.append(accumulation)
+        except ValueError:
+            continue
+    try:
+        program.layout(config, make_mesh(config.mesh))
+    except ValueError:
+        return []
+    return passed
+
+
+def test_candidates_are_what_the_trainer_accepts(given):
+    """All of 8 devices' meshes and numbers of microbatches, one by one."""
+    found = estimate.candidates(chips=8, **given)
+    assert len(set(found)) == len(found)
+    sizes = [s for s in itertools.product((1, 2, 4, 8), repeat=3) if np.prod(s) == 8]
+    wanted = {
+        Candidate(*mesh, accumulation, remat)
+        for mesh in sizes
+        for accumulation in accepted(given["config"], mesh)
+        for remat in ("none", "dots", "full")
+    }
+    assert set(found) == wanted and len({c[:3] for c in found}) > 3
+
+
+def test_estimates_follow_their_sizes(given):
+    """More microbatches need less memory and send more; keeping less computes more."""
+    chip = chips.CHIPS["v5e"]
+
+    def of(*candidate):
+        return estimate.estimate(Candidate(*candidate), chip=chip, **given)
+
+    few, many = of(1, 8, 1, 1, "dots"), of(1, 8, 1, 3, "dots")
+    assert many.hbm < few.hbm and many.links > few.links
+    none, dots, full = (of(1, 8, 1, 1, remat) for remat in ("none", "dots", "full"))
+    assert none.hbm > dots.hbm > full.hbm and dots.compute < full.compute
+    assert of(8, 1, 1, 1, "full").hbm > full.hbm
+
+
+LIMIT = 1000
+
+
+def guess(gib: float, seconds: float) -> Estimate:
+    return Estimate(hbm=gib, compute=seconds, memory=0.0, links=0.0)
+
+
+def made(hbm: int, seconds: float) -> dict:
+    return {
+        "hbm_bytes": hbm, "hbm_limit_bytes": LIMIT, "step_seconds": seconds, "bound": "compute",
+        "flops_hardware": 3.0, "flops_ideal": 2.0,
+    }  # fmt: skip
+
+
+def run(estimates, plans, at_most):
+    asked = []
+
+    def compile_one(candidate):
+        asked.append(candidate)
+        return plans[candidate]
+
+    found = search.search(estimates, compile_one, limit=LIMIT, at_most=at_most)
+    return found, asked
+
+
+def test_a_search_takes_the_fastest_that_fits():
+    """The estimates' favourite does not fit, the next does not compile: neither ends the search nor
+    wins it, and what would need more than the first is not tried at all.
+    """
+    big, broken, slow, quick, more = (Candidate(1, n, 1, 1, "dots") for n in (1, 2, 3, 4, 5))
+    estimates = {
+        big: guess(800, 1.0), more: guess(850, 2.0), broken: guess(300, 3.0),
+        slow: guess(200, 4.0), quick: guess(100, 5.0),
+    }  # fmt: skip
+    plans = {
+        big: made(950, 1.0), broken: "the compiler gave up", slow: made(260, 9.0),
+        quick: made(110, 6.0),
+    }  # fmt: skip
+    found, asked = run(estimates, plans, at_most=4)
+    assert asked == [big, broken, slow, quick]
+    assert [one.candidate for one in found[:2]] == [quick, slow]
+    told = search.text(found, considered=5)
+    assert "--config.mesh.fsdp=4" in told.splitlines()[-1]
+    assert "DOES NOT FIT" in told and "the compiler gave up" in told
+
+
+def test_a_search_that_finds_nothing_says_so(tmp_path):
+    """Not the least bad as if it were good."""
+    only = Candidate(1, 1, 1, 1, "full")
+    found, _ = run({only: guess(500, 1.0)}, {only: made(5000, 1.0)}, at_most=3)
+    assert "none of them fits" in search.text(found, considered=1)
+    search.write(found, tmp_path)
+    (row,) = json.loads((tmp_path / "search.json").read_text())
+    assert row["remat"] == "full" and row["plan"]["hbm_bytes"] == 5000 and not row["fits"]
+
+
+def test_what_cannot_fit_is_not_compiled():
+    """Each compile takes minutes."""
+    small, large = Candidate(1, 1, 1, 2, "none"), Candidate(1, 1, 1, 1, "none")
+    estimates = {large: guess(10 * LIMIT, 1.0), small: guess(100, 2.0)}
+    _, asked = run(estimates, {small: made(100, 2.0)}, at_most=3)
+    assert asked == [small]
