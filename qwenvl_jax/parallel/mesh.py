@@ -40,7 +40,8 @@ class MeshConfig:
         if int(np.prod(filled)) != num_devices:
             raise ValueError(
                 f"config.mesh {dict(zip(AXES, sizes))} needs a multiple of {fixed} devices"
-                f" (exactly {fixed} without a -1), but there are {num_devices}"
+                f" (exactly {fixed} without a -1), but there are {num_devices}; each size must"
+                f" divide that: {[n for n in range(1, num_devices + 1) if num_devices % n == 0]}"
             )
         return tuple(filled)
 

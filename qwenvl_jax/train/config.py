@@ -72,7 +72,9 @@ class TrainConfig:
                 f" config.model.decoder.train_length={self.model.decoder.train_length}"
             )
         if rows % self.optim.accumulation:
+            fits = [n for n in range(1, rows + 1) if rows % n == 0]
+            near = sorted(fits, key=lambda n: abs(n - self.optim.accumulation))[:3]
             raise ValueError(
                 f"config.optim.accumulation={self.optim.accumulation} does not divide"
-                f" config.data.global_rows={rows}"
+                f" config.data.global_rows={rows}; nearest that do: {sorted(near)}"
             )

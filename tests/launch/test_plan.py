@@ -283,6 +283,16 @@ def test_what_bounds_a_step():
     assert not made.fits and "DOES NOT FIT" in report.text(made)
 
 
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("v5e:3x7", "v5e:2x6, v5e:4x8"), ("v5p:8x8", "v5p:8x8x1"), ("v6e:4x4x4", "v6e:4x4")],
+)
+def test_shapes_that_no_slice_has(name, near):
+    """libtpu's own words for them name its bounds, not what to type instead."""
+    with pytest.raises(ValueError, match=f"nearest: {near}$"):
+        chips.get_topology(name)
+
+
 @pytest.mark.parametrize("name", ["v7:2x2", "v5e", "v5e:16", "v5e:0x16x2x2", "h100:8x8"])
 def test_topologies_that_do_not_exist(name):
     """Refused by name before libtpu is asked, which may not be installed."""
