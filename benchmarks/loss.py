@@ -92,13 +92,12 @@ def main() -> None:
     parser.add_argument("--torch_python", help="A Python with torch; without it only JAX runs.")
     for name, default in {"rows": 1, "length": 512, "width": 256, "vocab": 32_000}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--chunk", type=int, default=64, help="Positions whose logits exist.")
+    parser.add_argument("--chunk", type=int, help="Positions whose logits exist; a 32nd of all.")
     parser.add_argument("--labelled", type=float, default=0.5, help="Share of the positions.")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.length % args.chunk:
-        parser.error(f"--chunk={args.chunk} does not divide --length={args.length}")
+    args.chunk = args.chunk or max(args.rows * args.length // 32, 1)
     if args.peer:
         print(json.dumps(in_torch(args)))
         return

@@ -98,7 +98,7 @@ def line(row: Row, plan: dict[str, Any]) -> str:
 
 HEAD = (
     "| stage | pod | data x fsdp x tensor | microbatches | remat | GiB a chip | TFLOP a chip |"
-    " off by sizes | x ideal | compute / memory / links, s | utilisation, at most | images/s a chip |"
+    " by sizes | x ideal | compute / memory / links, s | utilisation, at most | images/s a chip |"
     " days | chip-hours |"
 )
 

@@ -164,8 +164,14 @@ def _written(instruction: Instruction, body: dict[str, Instruction], inner) -> f
     if inner is not None:
         by_name = {i.name: i for i in inner}
         root = next(i for i in inner if i.root)
-        if root.op == "dynamic-update-slice":
-            return min(whole, _bytes(by_name[root.operands[1]]))
+        parts = [by_name[name] for name in root.operands] if root.op == "tuple" else [root]
+        return sum(
+            min(_bytes(by_name[part.operands[1]]), array.bytes)
+            if part.op == "dynamic-update-slice"
+            else array.bytes
+            for array, part in zip(instruction.arrays, parts, strict=True)
+            if ON_CHIP not in array.layout
+        )
     return whole
 
 

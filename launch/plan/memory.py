@@ -1,11 +1,11 @@
 """What a device's memory holds during a step, by kind."""
 
 import math
-from typing import Any
+import re
 
 import jax
 
-from launch.plan.hlo import Program, called
+from launch.plan.hlo import Instruction, Program, called
 from qwenvl_jax import trees
 from qwenvl_jax.train.program import Prepared
 
@@ -59,19 +59,21 @@ def kept_activations(program: Program) -> int:
                 continue
             inside = program.computations[called(loop)["body"][0]]
             root = next(i for i in inside.values() if i.root)
-            total += sum(_stacked(inside.get(name), program) for name in root.operands)
+            written = [inside[name] for name in root.operands if name in inside]
+            total += sum(_stacked(one, inside, program) for one in written)
     return total
 
 
-def _stacked(written: Any, program: Program) -> int:
-    if written is None:
-        return 0
+def _stacked(written: Instruction, inside: dict[str, Instruction], program: Program) -> int:
+    """Bytes of the whole array where `written` is one with a slice of it new, otherwise 0."""
+    place = 0
+    if written.op == "get-tuple-element":  # one of several values that a fusion makes
+        place = int(re.search(r"index=(\d+)", written.text)[1])
+        written = inside[written.operands[0]]
+    maker = written
     if written.op == "fusion":
-        called_body = program.computations[called(written)["calls"][0]]
-        root = next(i for i in called_body.values() if i.root)
-        return _whole(written) if root.op == "dynamic-update-slice" else 0
-    return _whole(written) if written.op == "dynamic-update-slice" else 0
-
-
-def _whole(instruction: Any) -> int:
-    return sum(array.bytes for array in instruction.arrays)
+        fused = program.computations[called(written)["calls"][0]]
+        maker = next(i for i in fused.values() if i.root)
+        if maker.op == "tuple":
+            maker = fused[maker.operands[place]]
+    return written.arrays[place].bytes if maker.op == "dynamic-update-slice" else 0
