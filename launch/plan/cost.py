@@ -124,6 +124,15 @@ def memory_bytes(program: Program) -> float:
 
 
 def _traffic(instruction: Instruction, body: dict[str, Instruction], program: Program) -> float:
+    if instruction.op.endswith("-start"):
+        return 0.0
+    if instruction.op.endswith("-done"):  # counted here, where the result is
+        start = body[instruction.operands[0]]
+        if "calls=" in start.text:  # its work stands in a computation of its own
+            return 0.0
+        read, written = _on_main(body[start.operands[0]]), _on_main(instruction)
+        copies = instruction.op in ("copy-done", "slice-done")
+        return (min(read, _bytes(instruction)) if copies else read) + written
     inner = None
     if instruction.op == "fusion":
         called = re.search(r"calls=%([^\s,]+)", instruction.text)[1]
@@ -165,6 +174,8 @@ def _written(instruction: Instruction, body: dict[str, Instruction], inner) -> f
         by_name = {i.name: i for i in inner}
         root = next(i for i in inner if i.root)
         parts = [by_name[name] for name in root.operands] if root.op == "tuple" else [root]
+        if len(parts) != len(instruction.arrays):  # a root that itself makes several values
+            return whole
         return sum(
             min(_bytes(by_name[part.operands[1]]), array.bytes)
             if part.op == "dynamic-update-slice"
@@ -173,6 +184,10 @@ def _written(instruction: Instruction, body: dict[str, Instruction], inner) -> f
             if ON_CHIP not in array.layout
         )
     return whole
+
+
+def _on_main(instruction: Instruction) -> float:
+    return float(sum(a.bytes for a in instruction.arrays if ON_CHIP not in a.layout))
 
 
 def _bytes(instruction: Instruction) -> float:

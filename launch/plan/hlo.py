@@ -179,7 +179,24 @@ def trip_count(
         return rounds
     if len(limits) != 1:
         raise ValueError(f"HLO loop {loop.name}: no single limit in its condition: {limits}")
-    return limits[0]
+    return limits[0] / _step(computations, loop)
+
+
+def _step(computations: dict[str, dict[str, Instruction]], loop: Instruction) -> int:
+    """By how much a round moves on what the condition looks at: 1 but for unrolled loops."""
+    condition = computations[called(loop)["condition"][0]]
+    body = computations[called(loop)["body"][0]]
+    counter = next((i for i in condition.values() if i.root), None)
+    watched = condition.get(counter.operands[0]) if counter and counter.operands else None
+    if watched is None or watched.op != "get-tuple-element":
+        return 1
+    place = int(re.search(r"index=(\d+)", watched.text)[1])
+    root = next(i for i in body.values() if i.root)
+    moved = body.get(root.operands[place])
+    if moved is None or moved.op != "add":
+        return 1
+    constants = [body[name] for name in moved.operands if body[name].op == "constant"]
+    return int(re.match(r"(\d+)\)", constants[0].text)[1]) if constants else 1
 
 
 def _fused(computations: dict[str, dict[str, Instruction]]) -> frozenset[str]:

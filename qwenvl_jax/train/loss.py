@@ -99,7 +99,7 @@ def _forward(chunk: int, hidden_BTD, head_DV, targets_BT, *, with_slopes: bool):
         return jax.tree.map(spread, found)
 
     run = _on_devices(local, (ROWS, HEAD, ROWS), ROWS)
-    return run(hidden_BTD, _gathered(head_DV, hidden_BTD.dtype), targets_BT)
+    return run(hidden_BTD, _gathered(head_DV, hidden_BTD), targets_BT)
 
 
 def _head_gradient(chunk: int, hidden_BTD, head_DV, targets_BT, weights_BT):
@@ -122,13 +122,18 @@ def _head_gradient(chunk: int, hidden_BTD, head_DV, targets_BT, weights_BT):
         return _over("data", jax.lax.psum, _over("fsdp", scatter, total_DV))
 
     run = _on_devices(local, (ROWS, HEAD, ROWS, ROWS), PartitionSpec("fsdp", "tensor"))
-    given = hidden_BTD, _gathered(head_DV, hidden_BTD.dtype), targets_BT, weights_BT
+    given = hidden_BTD, _gathered(head_DV, hidden_BTD), targets_BT, weights_BT
     return run(*given).astype(head_DV.dtype)
 
 
-def _gathered(head_DV, dtype):
-    """Once, before the chunks, and in the dtype that is multiplied: half the bytes."""
-    return constrain(jnp.asarray(head_DV, dtype), None, "vocab")
+def _gathered(head_DV, hidden_BTD):
+    """The head in the dtype that is multiplied, gathered once, before the chunks.
+
+    Not before there is something to multiply it with: its gigabyte would lie in memory beside all
+    that the blocks keep for their way back.
+    """
+    head_DV, _ = jax.lax.optimization_barrier((jnp.asarray(head_DV, hidden_BTD.dtype), hidden_BTD))
+    return constrain(head_DV, None, "vocab")
 
 
 def _each_chunk(add: Callable, total, is_labelled_N, chunk: int):

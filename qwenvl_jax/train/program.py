@@ -17,6 +17,11 @@ from qwenvl_jax.train.config import TrainConfig
 from qwenvl_jax.train.state import TrainState
 from qwenvl_jax.train.step import make_eval_step, make_train_step
 
+# A product with a weight that is split over `fsdp` is to wait for the whole weight. XLA's other way
+# (above 256 MiB) sends parts around in a ring and adds up as many partial products as there are
+# devices, each as large as the result and through the memory.
+OPTIONS = {"tpu": {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}}
+
 
 class Prepared(NamedTuple):
     """A stage on a mesh: shapes, shardings and compiled programs; no weights yet."""
@@ -58,8 +63,9 @@ def prepare(
         in_shardings=(shardings[0].params, shardings[1], batch_sharding),
         out_shardings=rules.replicated(mesh),
     )
+    options = OPTIONS.get(mesh.devices.flat[0].platform, {})
     with jax.set_mesh(mesh):
-        compiled = step.lower(*shapes, batch_shapes).compile()
+        compiled = step.lower(*shapes, batch_shapes).compile(compiler_options=options)
     return Prepared(mesh, tx, shapes, shardings, compiled, evaluate)
 
 

@@ -154,6 +154,34 @@ def test_a_loop_without_a_limit_is_refused():
         hlo.parse(TPU.replace("constant(48)", "parameter(1)"))
 
 
+def test_a_loop_that_is_unrolled(tpu):
+    """48 rounds in steps of 2 are 24: counted as 48, a sound program seemed to repeat its work."""
+    body = (
+        "  ROOT %out = (s32[]{:T(128)}, bf16[21,256,1664]{2,1,0:T(8,128)(2,1)S(1)}) tuple(%i.1, %x)"
+    )
+    assert body in TPU
+    twice = """  %two = s32[]{:T(128)} constant(2)
+  %next = s32[]{:T(128)} add(%i.1, %two)
+""" + body.replace("%i.1", "%next")
+    assert cost.matmul_flops(hlo.parse(TPU.replace(body, twice))) == cost.matmul_flops(tpu) / 2
+
+
+def test_an_asynchronous_copy_is_read_and_written_once():
+    """Its start and its end stand in the program; what lies on the chip costs no memory traffic."""
+    text = """
+HloModule jit_copy
+
+ENTRY %main (a: f32[1024]) -> f32[1024] {
+  %a = f32[1024]{0:T(1024)} parameter(0)
+  %in = (f32[1024]{0:T(1024)S(1)}, f32[1024]{0:T(1024)}, u32[]{:S(2)}) copy-start(%a)
+  %on = f32[1024]{0:T(1024)S(1)} copy-done(%in)
+  %out = (f32[1024]{0:T(1024)}, f32[1024]{0:T(1024)S(1)}, u32[]{:S(2)}) copy-start(%on)
+  ROOT %b = f32[1024]{0:T(1024)} copy-done(%out)
+}
+"""
+    assert cost.memory_bytes(hlo.parse(text)) == 2 * 4096
+
+
 def test_a_loop_over_what_is_labelled():
     """A limit that the program computes is what it is said to be: 3 chunks of 8 positions, twice
     by the head of [16, 40] where it is frozen, four times where it is trained.
