@@ -10,6 +10,7 @@ no TPU, no data and no vocabulary.
 """
 
 import dataclasses
+import gzip
 import json
 import math
 import os
@@ -24,11 +25,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from launch.plan.chips import Topology, get_topology
 
 
-def plan(config: ConfigDict, topology: Topology, *, sample_tokens: int, labelled_tokens: int):
+def plan(
+    config: ConfigDict,
+    topology: Topology,
+    *,
+    sample_tokens: int,
+    labelled_tokens: int,
+    out: Path | None = None,
+):
     """Compile a stage's step for a topology; see `launch.plan.report.Plan`.
 
     Args:
       sample_tokens, labelled_tokens: of a mean sample, for the ideal count.
+      out: a folder that gets the compiled program as text.
 
     Raises:
       ValueError: the config's sizes do not fit each other or the mesh; names the keys.
@@ -67,7 +76,10 @@ def plan(config: ConfigDict, topology: Topology, *, sample_tokens: int, labelled
     labelled = rows * stream.seq_len / sample_tokens * labelled_tokens
     parts = sizes["data"] * sizes["fsdp"] * training.optim.accumulation
     rounds = math.ceil(labelled / parts / training.loss_chunk)
-    compiled = hlo.parse(prepared.train_step.as_text(), taken=taken, rounds=rounds)
+    text = prepared.train_step.as_text()
+    if out:
+        (out / "program.hlo.gz").write_bytes(gzip.compress(text.encode()))
+    compiled = hlo.parse(text, taken=taken, rounds=rounds)
     towers = {path.split("/")[0] for path in training_paths(prepared)}
     return report.make_plan(
         topology,
@@ -169,7 +181,9 @@ def main(_) -> None:
             print(search.text(found, considered=considered))
             sys.exit(0 if found and found[0].fits else 1)
         logging.info("compiling for %d chips; this takes minutes", len(topology.devices))
-        made = plan(values.config, topology, **about)
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+        made = plan(values.config, topology, out=out, **about)
     except ValueError as error:
         print(f"compile: {error}", file=sys.stderr)
         sys.exit(2)
@@ -178,7 +192,6 @@ def main(_) -> None:
         sys.exit(1)
     print(report.text(made))
     if out:
-        out.mkdir(parents=True, exist_ok=True)
         (out / "plan.json").write_text(json.dumps(dataclasses.asdict(made), indent=1))
         (out / "plan.txt").write_text(report.text(made) + "\n")
         report.draw(made, out / "plan.png")

@@ -1,6 +1,7 @@
 """A stage from its config page: parsed, checked, trained in a work directory."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def read(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
     training.check_batch(
         rows=stream.global_rows,
         row_length=stream.seq_len,
+        images=math.prod(stream.batch_shapes().image_mask.shape),
         image_size=stream.image_size,
         num_queries=stream.num_queries,
     )

@@ -48,8 +48,13 @@ class TrainConfig:
     loss_chunk: int = 64  # labelled positions of a device whose logits exist at once
     eval_every: int = 1000
 
-    def check_batch(self, *, rows: int, row_length: int, image_size: int, num_queries: int) -> None:
+    def check_batch(
+        self, *, rows: int, row_length: int, images: int, image_size: int, num_queries: int
+    ) -> None:
         """Whether batches of these sizes fit model and mesh.
+
+        Args:
+          images: slots of the whole batch.
 
         Raises:
           ValueError: names the config keys that disagree.
@@ -63,6 +68,13 @@ class TrainConfig:
             raise ValueError(
                 f"config.data.num_queries={num_queries} is not"
                 f" config.model.adapter.num_queries={self.model.adapter.num_queries}"
+            )
+        most = rows * (row_length // (num_queries + 2))  # <img> and </img> around the queries
+        if images > most:
+            raise ValueError(
+                f"config.data.image_slots: {images} slots a batch, but {rows} rows of"
+                f" config.data.seq_len={row_length} have room for {most} images of"
+                f" config.data.num_queries={num_queries}; at most {most // rows} a row"
             )
         if self.loss_chunk < 1:
             raise ValueError(f"config.loss_chunk={self.loss_chunk} must be at least 1")

@@ -3,13 +3,15 @@
 import dataclasses
 import itertools
 import json
+import subprocess
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 from configs import stage1
-from launch.plan import chips, estimate, search
+from launch.plan import chips, estimate, runs, search
 from launch.plan.estimate import Candidate, Estimate
 from qwenvl_jax import settings
 from qwenvl_jax.batch import Batch
@@ -42,7 +44,9 @@ def accepted(config: TrainConfig, mesh: tuple[int, int, int]) -> list[int]:
         optim = dataclasses.replace(config.optim, accumulation=accumulation)
         config = dataclasses.replace(config, optim=optim)
         try:
-            config.check_batch(rows=BATCH.rows, row_length=64, image_size=56, num_queries=16)
+            config.check_batch(
+                rows=BATCH.rows, row_length=64, images=48, image_size=56, num_queries=16
+            )
             program.check(config, batch, make_mesh(config.mesh))
             passed.append(accumulation)
         except ValueError:
@@ -144,3 +148,25 @@ def test_what_cannot_fit_is_not_compiled():
     estimates = {large: guess(10 * LIMIT, 1.0), small: guess(100, 2.0)}
     _, asked = run(estimates, {small: made(100, 2.0)}, at_most=3)
     assert asked == [small]
+
+
+def test_a_plan_is_made_once(tmp_path, monkeypatch):
+    """A search that was stopped goes on; other sizes in the same folder are another plan, and a
+    refusal is kept with all that was told of it.
+    """
+    asked = []
+
+    def process(command, **_):
+        asked.append(command)
+        if "--good" in command:
+            (Path(command[-1].removeprefix("--out=")) / "plan.json").write_text('{"chips": 4}')
+        told = "noise\ncompile: out of memory\n  parameters 9 GiB"
+        return subprocess.CompletedProcess(command, 1, "", told)
+
+    monkeypatch.setattr(runs.subprocess, "run", process)
+    for _ in range(2):
+        assert runs.compiled(["--good"], tmp_path / "a") == {"chips": 4}
+        assert runs.compiled(["--bad"], tmp_path / "b") == "out of memory\n  parameters 9 GiB"
+    assert len(asked) == 2
+    assert isinstance(runs.compiled(["--other"], tmp_path / "a"), str)
+    assert len(asked) == 3

@@ -113,6 +113,7 @@ def test_stage_1_starts_from_stage_0(data, tmp_path):
         ("data.tokenizer", "nowhere/tokenizer.model", "tokenizer nowhere/tokenizer.model"),
         ("optim.stepz", 3, "config.optim.stepz is not known"),
         ("optim.steps", "many", "config.optim.steps must be int"),
+        ("data.image_slots", 15, "at most 14 a row"),
         ("loss_chunk", 0, "loss_chunk=0 must be at least 1"),
         ("mesh.tensor", 3, "config.mesh"),
     ],
