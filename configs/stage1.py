@@ -59,7 +59,7 @@ def get_config(arg: str = "") -> ConfigDict:
                 min_lr=1e-6,
                 warmup_steps=500,
                 steps=50_000,
-                accumulation=18,
+                accumulation=6,
             ),
             mesh=dict(data=-1, fsdp=1, tensor=1),
             init=dict(checkpoint="", take=".*", resize_queries="refuse"),
