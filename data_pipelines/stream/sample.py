@@ -33,8 +33,22 @@ class Sample(NamedTuple):
     images: tuple[UInt8[np.ndarray, "R R 3"], ...]
 
 
+class Text(NamedTuple):
+    """A sample whose pictures are not decoded yet."""
+
+    tokens: Int32[np.ndarray, " n"]
+    targets: Int32[np.ndarray, " n"]
+    files: tuple[bytes, ...]
+
+
 def make_sample(data: bytes, config: StreamConfig, tokenizer: Tokenizer) -> Sample | str:
     """A sample, or one of REASONS."""
+    text = make_text(data, config, tokenizer)
+    return text if isinstance(text, str) else add_images(text, config)
+
+
+def make_text(data: bytes, config: StreamConfig, tokenizer: Tokenizer) -> Text | str:
+    """All but the pictures of a sample, or one of REASONS."""
     try:
         record = unpack(data)
     except ValueError:
@@ -49,15 +63,20 @@ def make_sample(data: bytes, config: StreamConfig, tokenizer: Tokenizer) -> Samp
         return "no_prompt"  # fields that the record's task cannot be written with
     if len(tokens) > config.seq_len:
         return "too_long"
+    targets = np.full(len(tokens), IGNORE, np.int32)
+    np.copyto(targets[:-1], tokens[1:], where=supervised[1:])
+    return Text(tokens, targets, record.images)
+
+
+def add_images(text: Text, config: StreamConfig) -> Sample | str:
+    """The whole sample, or one of REASONS."""
     try:
         pixels = tuple(
-            images.decode(image, config.image_size, way=config.decode) for image in record.images
+            images.decode(file, config.image_size, way=config.decode) for file in text.files
         )
     except images.ImageError as error:
         return f"image_{error.reason}"
-    targets = np.full(len(tokens), IGNORE, np.int32)
-    np.copyto(targets[:-1], tokens[1:], where=supervised[1:])
-    return Sample(tokens, targets, pixels)
+    return Sample(text.tokens, text.targets, pixels)
 
 
 def _spans(record: Record) -> list[prompts.Span]:

@@ -13,7 +13,7 @@ from data_pipelines.stream.config import StreamConfig
 from data_pipelines.stream.mixture import Mixture
 from data_pipelines.stream.order import record_at
 from data_pipelines.stream.pack import pack
-from data_pipelines.stream.sample import REASONS, Sample, make_sample
+from data_pipelines.stream.sample import REASONS, Sample, Text, add_images, make_text
 from data_pipelines.stream.source import ShardedSource
 from data_pipelines.stream.state import fingerprint, split_state
 from qwenvl_jax.batch import IGNORE, Batch
@@ -73,7 +73,8 @@ class VirtualShard:
             self._fingerprint = fingerprint(self._config, self._sources, self._step() + 1)
 
     def _read_again(self, source: int, position: int) -> Sample:
-        sample = self._read(source, position)
+        text = self._read(source, position)
+        sample = text if isinstance(text, str) else add_images(text, self._config)
         if isinstance(sample, str):
             name = self._config.sources[source].name
             raise ValueError(
@@ -83,7 +84,7 @@ class VirtualShard:
             )
         return sample
 
-    def _read(self, source: int, position: int) -> Sample | str:
+    def _read(self, source: int, position: int) -> Text | str:
         records, config = self._sources[source], self._config
         place = position * config.virtual_shards + self._index
         name = config.sources[source].name
@@ -92,21 +93,22 @@ class VirtualShard:
             data = records[index]
         except Exception:  # damaged bytes: ArrayRecord raises whatever its checksum finds
             return "unreadable_record"
-        return make_sample(data, config, self._tokenizer)
+        return make_text(data, config, self._tokenizer)
 
     def _fill(self) -> None:
         self._follow_weights()
         refused = 0
-        while len(self._waiting) < self._config.look_ahead:
-            since = [t - b for t, b in zip(self._taken, self._before, strict=True)]
-            source = self._mixture.next(since)
-            position = self._taken[source]
-            self._taken[source] += 1
-            sample = self._read(source, position)
-            if isinstance(sample, Sample):
-                self._waiting.append((source, position, sample))
-                refused = 0
-            else:
+        while missing := self._config.look_ahead - len(self._waiting):
+            # Texts first, then pictures: decoding one drives all else out of the processor's
+            # caches, and taking turns would cost as much again as texts do.
+            drawn = [self._draw() for _ in range(missing)]
+            texts = [self._read(source, position) for source, position in drawn]
+            for (source, position), text in zip(drawn, texts, strict=True):
+                sample = text if isinstance(text, str) else add_images(text, self._config)
+                if isinstance(sample, Sample):
+                    self._waiting.append((source, position, sample))
+                    refused = 0
+                    continue
                 self._skipped[sample] += 1
                 refused += 1
                 if refused == GIVE_UP:
@@ -114,6 +116,13 @@ class VirtualShard:
                     raise ValueError(
                         f"config.data.sources: {GIVE_UP} records in a row were refused: {counts}"
                     )
+
+    def _draw(self) -> tuple[int, int]:
+        """The next source and the position in it."""
+        since = [t - b for t, b in zip(self._taken, self._before, strict=True)]
+        source = self._mixture.next(since)
+        self._taken[source] += 1
+        return source, self._taken[source] - 1
 
     def row(self) -> Batch:
         """The next row: the fields of Batch without the batch dim."""
