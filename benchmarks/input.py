@@ -1,10 +1,11 @@
 """Samples a second of one core from stored records to packed rows, beside image decoding alone.
 
     python benchmarks/input.py --data=runs/demo/data
+    python benchmarks/input.py --workers=0,1,2
 
 Decoding the same number of pictures, already in memory, is what no pipeline around the same decoder
 can beat: the ratio says what reading, prompts, packing and stacking cost beside it. The two
-alternate; medians over the rounds count. Three geometries:
+alternate; medians over the rounds count, in seconds of the processor. Three geometries:
 
     demo      the embedded scenes at 64 px, rows of 256
     released  the scenes at 224 px, 256 queries, rows of 2,048, the Qwen vocabulary
@@ -14,6 +15,9 @@ alternate; medians over the rounds count. Three geometries:
 released geometry, of as many as the batch's longest sample in the demo's. The scenes' captions are
 short and alike, so seven of them, all that a row has slots for, fill less of a released row than
 seven captioned pictures from the web do.
+
+With `--workers`, instead of all this: samples a second by the clock, of so many worker processes on
+all cores, for photographs decoded fast; the counts take turns.
 
 Last, how evenly a global batch's pictures fall on devices: most on a device over the mean, for
 1,024 rows on 64 devices, of captions alone and with a tenth of long texts without pictures.
@@ -30,6 +34,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from absl import flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -93,19 +98,19 @@ def measure(
     files = None
     streaming, decoding, packed, padded = [], [], [], []
     for _ in range(rounds):
-        start, read = time.perf_counter(), 0
+        start, read = time.process_time(), 0
         for _ in range(batches):
             segments = next(stream).segments
             read += int(segments.max(axis=1).sum())
             lengths = np.concatenate([np.bincount(row[row > 0])[1:] for row in segments])
             packed.append(lengths.sum() / segments.size)
             padded.append(lengths.mean() / (padded_length or lengths.max()))
-        streaming.append(read / (time.perf_counter() - start))
+        streaming.append(read / (time.process_time() - start))
         files = files or pictures(config, read)
-        start = time.perf_counter()
+        start = time.process_time()
         for file in files:
             decode(file, config.image_size, way=config.decode)
-        decoding.append(len(files) / (time.perf_counter() - start))
+        decoding.append(len(files) / (time.process_time() - start))
     stream.close()
     figures = statistics.median(streaming), statistics.median(decoding)
     return Result(*figures, float(np.mean(packed)), float(np.mean(padded)))
@@ -124,22 +129,50 @@ def spread(config: StreamConfig, folder: Path, text_share: float) -> float:
     return float(devices.max() / devices.mean())
 
 
+def workers(config: StreamConfig, counts: list[int], *, rounds: int, batches: int) -> None:
+    """Print what each number of worker processes gives, and its ratio to one process."""
+    flags.FLAGS(sys.argv[:1])  # Grain's processes ask for them
+    streams = {n: Stream(dataclasses.replace(config, num_workers=n)) for n in counts}
+    rates: dict[int, list[float]] = {n: [] for n in counts}
+    for _ in range(rounds):
+        for count, stream in streams.items():
+            next(stream)  # what the workers prepared while others had their turn
+            start, read = time.perf_counter(), 0
+            for _ in range(batches):
+                read += int(next(stream).segments.max(axis=1).sum())
+            rates[count].append(read / (time.perf_counter() - start))
+    for count, stream in streams.items():
+        stream.close()
+        rate = statistics.median(rates[count])
+        ratio = rate / statistics.median(rates[counts[0]])
+        print(f"{count} workers: {rate:.0f} samples/s by the clock, {ratio:.2f} times the first")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="a built data set of scenes")
+    parser.add_argument("--data", type=Path, help="a built data set of scenes")
+    parser.add_argument("--workers", help="numbers of worker processes, such as 0,1,2")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=6, help="a round")
     arguments = parser.parse_args()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    print(f"one core, load {os.getloadavg()[0]:.1f}; {arguments.rounds} rounds")
-    print(
-        f"{'geometry':10}{'samples/s':>11}{'decode alone':>14}{'ratio':>8}"
-        f"{'packed fill':>13}{'padded fill':>13}"
-    )
+    if not (arguments.data or arguments.workers):
+        parser.error("--data or --workers is needed")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        configs = geometries(arguments.data, folder / "web")
+        configs = geometries(arguments.data or folder, folder / "web")
+        if arguments.workers:
+            counts = [int(count) for count in arguments.workers.split(",")]
+            print(f"load {os.getloadavg()[0]:.1f}; {arguments.rounds} rounds")
+            fast = configs["web fast"]
+            workers(fast, counts, rounds=arguments.rounds, batches=arguments.batches)
+            return
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        print(f"one core, load {os.getloadavg()[0]:.1f}; {arguments.rounds} rounds")
+        print(
+            f"{'geometry':10}{'samples/s':>11}{'decode alone':>14}{'ratio':>8}"
+            f"{'packed fill':>13}{'padded fill':>13}"
+        )
         for name, config in configs.items():
             result = measure(
                 config,
