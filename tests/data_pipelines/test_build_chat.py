@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -98,17 +99,26 @@ def test_a_file_becomes_records_that_stream(folder, write):
         assert isinstance(make_sample(schema.pack(record), config, tokenizer), Sample)
 
 
-@pytest.mark.parametrize("write", [json.dumps, as_lines])
+def as_page(entries):
+    """As people write lists: an entry over several lines."""
+    return json.dumps(entries, indent=2)
+
+
+@pytest.mark.parametrize("write", [as_page, as_lines])
 def test_every_mistake_is_skipped_and_listed_with_its_place(folder, write):
     outcome = build(folder, write([*GOOD, *BAD.values()]))
     assert outcome.rejected == {reason: 1 for reason in BAD}
     assert sum(outcome.records.values()) == len(GOOD)
     listed = [json.loads(line) for line in (folder / "out" / REJECTS).open(encoding="utf-8")]
     assert [line["reason"] for line in listed] == list(BAD)
-    first = len(GOOD) + (write is as_lines)
-    unit = "line" if write is as_lines else "entry"
-    places = [f"train.json: {unit} {first + i}" for i in range(len(BAD))]
-    assert [line["where"] for line in listed] == places
+    assert all("detail" in line for line in listed if line["reason"] in ("bad_box", "too_long"))
+    first = len(GOOD)
+    places = [f"line {first + 1 + i}" for i in range(len(BAD))]
+    if write is as_page:
+        page = (folder / "train.json").read_text("utf-8").splitlines()
+        begins = [n for n, line in enumerate(page, 1) if re.match(r'  [{"]', line)]
+        places = [f"entry {first + i} (line {begins[first + i]})" for i in range(len(BAD))]
+    assert [line["where"] for line in listed] == [f"train.json: {place}" for place in places]
     manifest = json.loads((folder / "out/chat_en/manifest.json").read_text("utf-8"))
     assert manifest["rejected"] == outcome.rejected
 
@@ -139,7 +149,7 @@ def test_broken_lines_do_not_stop_a_file(folder):
     assert where == ["train.json: line 2", "train.json: line 4"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "[1", "[1]", "\n"])
+@pytest.mark.parametrize("text", ["", "[]", "[1", "[1]", "\n", "[1 2]", "[1,]", "[1] x", "[,1]"])
 def test_a_file_without_a_dialogue_is_refused(folder, text):
     with pytest.raises(ValueError, match="train.json"):
         build(folder, text)

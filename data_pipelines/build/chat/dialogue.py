@@ -60,11 +60,12 @@ def check_size(
 ) -> None:
     """Raises EntryError where the dialogue does not fit a row: too_long, too_many_images."""
     if len(dialogue.paths) > image_slots:
-        raise EntryError("too_many_images")
+        shown = f"{len(dialogue.paths)} pictures, --image_slots={image_slots}"
+        raise EntryError("too_many_images") from ValueError(shown)
     spans = chatml.chat_spans(dialogue.turns, num_images=len(dialogue.paths))
     tokens, _ = prompts.encode_spans(spans, tokenizer, num_queries=num_queries)
     if len(tokens) > seq_len:
-        raise EntryError("too_long")
+        raise EntryError("too_long") from ValueError(f"{len(tokens)} tokens, --seq_len={seq_len}")
 
 
 def _check_markup(text: str) -> None:
@@ -76,7 +77,7 @@ def _check_markup(text: str) -> None:
         except ValueError as error:
             raise EntryError("bad_box") from error
         if name == "box" and (points[0] > points[2] or points[1] > points[3]):
-            raise EntryError("bad_box")
+            raise EntryError("bad_box") from ValueError(f"box {inner}: x1 > x2 or y1 > y2")
     try:
         parse_marked(text)
     except ValueError as error:

@@ -1,13 +1,14 @@
 """From a fine-tuning file to `chat_en` and `chat_zh`, with a list of what could not be used."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_pipelines.build.chat.dialogue import Dialogue, check_size, read_dialogue
-from data_pipelines.build.convert.entry import EntryError, load_json
+from data_pipelines.build.convert.entry import EntryError
 from data_pipelines.build.image_header import read_header, refusal
 from data_pipelines.build.language import script_language
 from data_pipelines.build.source_writer import SourceWriter
@@ -16,6 +17,7 @@ from data_pipelines.schema import Language, Record
 from qwenvl_jax.text.tokenizer import Tokenizer, load_tokenizer
 
 REJECTS = "rejects.jsonl"
+_SPACE = re.compile(r"\s*")
 
 
 class ChatConfig(NamedTuple):
@@ -88,20 +90,43 @@ def build_chat(path: Path, *, images: Path, out: Path, config: ChatConfig) -> Ou
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Any]]:
-    """(where, entry): of a list, counted from 0; of lines, counted from 1 and still as text."""
+    """(where, entry): of a list, counted from 0, with the line it begins on; of lines, counted from
+    1 and still as text.
+    """
     if not path.is_file():
         raise ValueError(f"--input={path}: there is no such file")
     with path.open("rb") as file:
         start = next((line.strip() for line in file if line.strip()), b"")
         start = start.removeprefix(b"\xef\xbb\xbf")  # which some editors put first
     if start.startswith(b"["):
-        entries = load_json(path)
-        yield from ((f"entry {number}", entry) for number, entry in enumerate(entries))
+        yield from _listed(path)
         return
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield f"line {number}", line
+
+
+def _listed(path: Path) -> Iterator[tuple[str, Any]]:
+    """Entries of a JSON list. Read one by one: the parser for whole files forgets their lines."""
+    decoder = json.JSONDecoder()
+    try:
+        text = path.read_text("utf-8-sig")
+        at, line, number = text.index("[") + 1, 1, 0
+        counted, end = 0, _SPACE.match(text, at).end()
+        while text[end : end + 1] != "]":
+            if number:
+                if text[end : end + 1] != ",":
+                    raise ValueError(f"expected , or ] after entry {number - 1}")
+                end = _SPACE.match(text, end + 1).end()
+            line, counted = line + text.count("\n", counted, end), end
+            entry, at = decoder.raw_decode(text, end)
+            yield f"entry {number} (line {line})", entry
+            number, end = number + 1, _SPACE.match(text, at).end()
+        if text[end + 1 :].strip():
+            raise ValueError("text after the list")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"--input={path}: not a JSON list: {error}") from error
 
 
 def _parsed(item: Any) -> Any:
