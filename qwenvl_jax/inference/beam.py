@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int32, UInt8
 
-from qwenvl_jax.inference.cache import Rows, grow, prefill
+from qwenvl_jax.inference.cache import CACHE_AXES, Rows, grow, prefill
 from qwenvl_jax.model import qwenvl
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.model.decoder import Cache
+from qwenvl_jax.parallel.shard import constrain
 from qwenvl_jax.trees import Array
 
 
@@ -104,8 +105,7 @@ def beam_search(
         parent_BK, *rest = extend(
             hidden_MD, loop.total_BK, loop.out_BKG, loop.best_B, loop.best_BG, loop.step
         )
-        parent_M = (parent_BK + K * jnp.arange(B)[:, None]).reshape(-1)
-        return _Loop(loop.step + 1, _follow(rows, parent_M, T), *rest)
+        return _Loop(loop.step + 1, _follow(rows, parent_BK, T), *rest)
 
     # At first one hypothesis lives, the empty one.
     total_BK = jnp.full((B, K), -jnp.inf).at[:, 0].set(0.0)
@@ -124,15 +124,23 @@ def beam_search(
 def _repeat(rows: Rows, times: int) -> Rows:
     """Every row `times` times, side by side."""
     cache = jax.tree.map(lambda x: jnp.repeat(x, times, axis=1), rows.cache)
+    cache = Cache(*(constrain(x, *CACHE_AXES) for x in cache))
     others = [jnp.repeat(x, times, axis=0) for x in rows[1:]]
     return Rows(cache, *others)
 
 
-def _follow(rows: Rows, parent_M: Int32[Array, "M"], prompt_slots: int) -> Rows:
-    """Each hypothesis takes over what its parent has read; the prompt they share stays."""
+def _follow(rows: Rows, parent_BK: Int32[Array, "B K"], prompt_slots: int) -> Rows:
+    """Each hypothesis takes over what its parent has read; the prompt they share stays.
 
-    def follow(x_LMSNH):
-        new = x_LMSNH[:, :, prompt_slots:]
-        return x_LMSNH.at[:, :, prompt_slots:].set(jnp.take(new, parent_M, axis=1))
+    A prompt's hypotheses lie on one device, and are taken from each other there.
+    """
+    B, K = parent_BK.shape
+
+    def follow(x_LMNSH):
+        new = x_LMNSH[:, :, :, prompt_slots:]
+        new_LBKNGH = new.reshape(len(new), B, K, *new.shape[2:])
+        take = jax.vmap(lambda x_LKNGH, k: jnp.take(x_LKNGH, k, axis=1), (1, 0), 1)
+        followed = constrain(take(new_LBKNGH, parent_BK).reshape(new.shape), *CACHE_AXES)
+        return x_LMNSH.at[:, :, :, prompt_slots:].set(followed)
 
     return rows._replace(cache=Cache(*(follow(x) for x in rows.cache)))

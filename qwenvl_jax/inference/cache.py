@@ -21,7 +21,10 @@ from qwenvl_jax.model import qwenvl
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.model.decoder import Cache
 from qwenvl_jax.model.mask import Visibility
+from qwenvl_jax.parallel.shard import constrain
 from qwenvl_jax.trees import Array
+
+CACHE_AXES = (None, "batch", "heads", None, None)  # of (L, B, N, S, H), for `constrain`
 
 
 class Rows(NamedTuple):
@@ -105,7 +108,8 @@ def _forward(config: ModelConfig, params, x_BTD, queries, rows: Rows, slot):
 
 
 def _empty(config: ModelConfig, rows: int, slots: int) -> Cache:
-    """Zeros for every layer in the compute dtype."""
+    """Zeros for every layer in the compute dtype, split as rows and heads are."""
     d = config.decoder
-    zeros = jnp.zeros((d.layers, rows, slots, d.heads, d.head_width), config.dtype)
+    zeros = jnp.zeros((d.layers, rows, d.heads, slots, d.head_width), config.dtype)
+    zeros = constrain(zeros, *CACHE_AXES)
     return Cache(zeros, zeros)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Int32, UInt8
 
 from qwenvl_jax.inference.cache import Rows, grow, prefill
-from qwenvl_jax.inference.sample import choose
+from qwenvl_jax.inference.sample import Nucleus, best, draw
 from qwenvl_jax.model import qwenvl
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.trees import Array
@@ -22,9 +22,6 @@ class _Loop(NamedTuple):
     out_BG: Int32[Array, "B G"]
 
 
-@functools.partial(
-    jax.jit, static_argnames=("config", "max_new_tokens", "stop_ids", "temperature", "top_p")
-)
 def generate(
     config: ModelConfig,
     params: Any,
@@ -36,12 +33,13 @@ def generate(
     stop_ids: tuple[int, ...],
     temperature: float = 0.0,
     top_p: float = 1.0,
-    seed: int | Int32[Array, ""] = 0,
+    seed: int = 0,
 ) -> Int32[Array, "B G"]:
     """Continue every prompt until one of `stop_ids` or for `max_new_tokens` (G).
 
     Args:
       tokens_BT, lengths_B, images_BIRRC: as for `cache.prefill`.
+      temperature: 0 is greedy; other values, and those of `top_p` and `seed`, share a program.
 
     Returns:
       The new tokens; after its first stop token a row repeats that token.
@@ -55,12 +53,37 @@ def generate(
         raise ValueError(f"generate: temperature={temperature} must not be negative")
     if not 0 < top_p <= 1:
         raise ValueError(f"generate: top_p={top_p} must be above 0 and at most 1")
+    nucleus = Nucleus(temperature, top_p, seed) if temperature else None
+    return program(
+        config,
+        params,
+        tokens_BT,
+        lengths_B,
+        images_BIRRC,
+        nucleus,
+        max_new_tokens=max_new_tokens,
+        stop_ids=stop_ids,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("config", "max_new_tokens", "stop_ids"))
+def program(
+    config: ModelConfig,
+    params: Any,
+    tokens_BT: Int32[Array, "B T"],
+    lengths_B: Int32[Array, "B"],
+    images_BIRRC: UInt8[Array, "B I R R C"],
+    nucleus: Nucleus | None,
+    *,
+    max_new_tokens: int,
+    stop_ids: tuple[int, ...],
+) -> Int32[Array, "B G"]:
+    """`generate`, compiled; without a nucleus it is greedy."""
     T = tokens_BT.shape[1]
 
     def pick(hidden_BD, step):
         logits_BV = qwenvl.logits(config, params, hidden_BD[:, None])[:, 0]
-        key = jax.random.fold_in(jax.random.key(seed), step)
-        return choose(logits_BV, key, temperature=temperature, top_p=top_p)
+        return best(logits_BV) if nucleus is None else draw(logits_BV, nucleus, step)
 
     def stops(token_B):
         return jnp.isin(token_B, jnp.array(stop_ids, jnp.int32))

@@ -19,10 +19,14 @@ from qwenvl_jax.trees import Array
 
 
 class Cache(NamedTuple):
-    """Keys (rotated) and values of every layer; S slots a row."""
+    """Keys (rotated) and values of every layer; S slots a row.
 
-    k_LBSNH: Float[Array, "L B S N H"]
-    v_LBSNH: Float[Array, "L B S N H"]
+    Layers carry all of it along and write only their new slots: handed out and collected layer by
+    layer it would be copied at every token. Heads stand before slots, as the products want them.
+    """
+
+    k_LBNSH: Float[Array, "L B N S H"]
+    v_LBNSH: Float[Array, "L B N S H"]
 
 
 class Shared(NamedTuple):
@@ -41,7 +45,7 @@ class SelfAttention(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x_BTD, cache: Cache | None, shared: Shared):
+    def __call__(self, x_BTD, cache: Cache | None, layer, shared: Shared):
         decoder, dtype = self.config.decoder, self.config.dtype
         start = nn.initializers.normal(0.02)
         end = nn.initializers.normal(0.02 * (2 * decoder.layers) ** -0.5)
@@ -53,9 +57,10 @@ class SelfAttention(nn.Module):
         v_BTNH = qkv[:, :, 2]
         packed = cache is None
         if cache is not None:
-            k_BTNH = jax.lax.dynamic_update_slice_in_dim(cache.k_LBSNH, k_BTNH, shared.slot, axis=1)
-            v_BTNH = jax.lax.dynamic_update_slice_in_dim(cache.v_LBSNH, v_BTNH, shared.slot, axis=1)
-            cache = Cache(k_BTNH, v_BTNH)
+            k_LBNSH = _write(cache.k_LBNSH, k_BTNH, layer, shared.slot)
+            v_LBNSH = _write(cache.v_LBNSH, v_BTNH, layer, shared.slot)
+            cache = Cache(k_LBNSH, v_LBNSH)
+            k_BTNH, v_BTNH = (x[layer].swapaxes(1, 2) for x in cache)
         out_BTNH = attention(q_BTNH, k_BTNH, v_BTNH, visibility=shared.visibility, packed=packed)
         out = nn.DenseGeneral(
             decoder.width, axis=(-2, -1), use_bias=False, dtype=dtype, kernel_init=end, name="out"
@@ -63,24 +68,35 @@ class SelfAttention(nn.Module):
         return out(out_BTNH), cache
 
 
+def _write(
+    cache_LBNSH: Float[Array, "L B N S H"],
+    new_BTNH: Float[Array, "B T N H"],
+    layer: Int32[Array, ""],
+    slot: Int32[Array, ""],
+) -> Float[Array, "L B N S H"]:
+    """A layer's new slots put in their place."""
+    new_1BNTH = new_BTNH.swapaxes(1, 2)[None]
+    return jax.lax.dynamic_update_slice(cache_LBNSH, new_1BNTH, (layer, 0, 0, slot, 0))
+
+
 class Block(nn.Module):
-    """x + attn(ln_1(x)), then x + mlp(ln_2(x)); outputs its cache and, if asked, its input."""
+    """x + attn(ln_1(x)), then x + mlp(ln_2(x)); outputs its input if asked."""
 
     config: ModelConfig
     keep_hidden: bool
 
     @nn.compact
-    def __call__(self, x_BTD: Float[Array, "B T D"], cache: Cache | None, shared: Shared):
-        decoder = self.config.decoder
+    def __call__(self, carry, layer: Int32[Array, ""], shared: Shared):
+        decoder, (x_BTD, cache) = self.config.decoder, carry
         x_BTD = entry_BTD = constrain(x_BTD, "batch", None, None)
         normed = RMSNorm(decoder.eps, name="ln_1")(x_BTD)
-        mixed, cache = SelfAttention(self.config, name="attn")(normed, cache, shared)
+        mixed, cache = SelfAttention(self.config, name="attn")(normed, cache, layer, shared)
         x_BTD = x_BTD + mixed
         normed = RMSNorm(decoder.eps, name="ln_2")(x_BTD)
         mlp = GatedMlp(
             decoder.width, decoder.mlp_width, decoder.layers, self.config.dtype, name="mlp"
         )
-        return x_BTD + mlp(normed), (cache, entry_BTD if self.keep_hidden else None)
+        return (x_BTD + mlp(normed), cache), entry_BTD if self.keep_hidden else None
 
 
 class Decoder(nn.Module):
@@ -129,7 +145,8 @@ class Decoder(nn.Module):
             visibility.q_positions_BT, decoder.head_width, decoder.rope_base, alpha_B
         )
         shared = Shared(cos, sin, q_scale_BT11, visibility, jnp.asarray(slot, jnp.int32))
-        x_BTD, (cache, entries) = self.blocks(x_BTD, cache, shared)
+        layers = jnp.arange(decoder.layers, dtype=jnp.int32)
+        (x_BTD, cache), entries = self.blocks((x_BTD, cache), layers, shared)
         return self.ln_f(x_BTD), cache, entries
 
     def logits(self, hidden_BTD: Float[Array, "B T D"]) -> Float[Array, "B T V"]:

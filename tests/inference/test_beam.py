@@ -13,6 +13,8 @@ from qwenvl_jax.inference.beam import beam_search
 from qwenvl_jax.inference.generate import generate
 from qwenvl_jax.model import qwenvl
 from qwenvl_jax.model.mask import Visibility
+from qwenvl_jax.parallel import rules
+from qwenvl_jax.parallel.mesh import MeshConfig, make_mesh
 from tests.batches import toy_model
 from tests.weights import random_weights
 
@@ -138,6 +140,34 @@ def test_one_beam_without_an_end_is_greedy():
     tokens, images = prompts()
     want = generate(CONFIG, weights(), tokens, LENGTHS, images, max_new_tokens=NEW, stop_ids=())
     np.testing.assert_array_equal(run(1, 1.0, stop_ids=())[0], want)
+
+
+def test_eight_devices_find_the_same_hypotheses():
+    """Rows, heads and parameters over a mesh: a parent that is followed on another device, or a
+    cache that lies elsewhere, changes tokens and scores.
+    """
+    tokens, images = prompts()
+    penalty, beams = 1.0, 3
+    want, scores = run(beams, penalty)
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    rows = [np.resize(x, (4, *x.shape[1:])) for x in (tokens, LENGTHS, images)]
+    search = functools.partial(
+        beam_search, max_new_tokens=NEW, stop_ids=STOPS, beams=beams, length_penalty=penalty
+    )
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(weights(), rules.parameter_shardings(mesh, weights()))
+        rows = jax.device_put(rows, rules.batch_sharding(mesh))
+        out, found = search(CONFIG, placed, *rows)
+        program = beam_search.lower(
+            CONFIG, placed, *rows, max_new_tokens=NEW, stop_ids=STOPS, beams=beams
+        ).compile()
+    np.testing.assert_array_equal(np.asarray(out), np.concatenate([want, want]))
+    np.testing.assert_allclose(np.asarray(found), np.tile(scores, 2), atol=1e-5)
+    # Inside the loop a device holds the hypotheses of one prompt of four and two of four heads.
+    layers, slots = DECODER.layers, 7 + NEW
+    held = f"f32[{layers},{beams},2,{slots},{DECODER.head_width}]"
+    whole = f"f32[{layers},{4 * beams},4,{slots},{DECODER.head_width}]"
+    assert held in program.as_text() and whole not in program.as_text()
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qwenvl_jax.inference.generate import generate
-from qwenvl_jax.inference.sample import choose
+from qwenvl_jax.inference.generate import generate, program
+from qwenvl_jax.inference.sample import Nucleus, best, draw
 from qwenvl_jax.model import qwenvl
 from qwenvl_jax.model.mask import Visibility
 from qwenvl_jax.parallel import rules
@@ -144,14 +144,18 @@ def test_a_draw_stays_in_the_nucleus_and_follows_its_probabilities():
     probabilities = np.array([0.1, 0.5, 0.05, 0.35])
     logits = jnp.asarray(np.log(probabilities) * 2, jnp.float32)  # undone by temperature 2
     rows = jnp.tile(logits, (4000, 1))
-    drawn = np.asarray(choose(rows, jax.random.key(0), temperature=2.0, top_p=0.8))
+    drawn = np.asarray(draw(rows, Nucleus(2.0, 0.8, 0), 0))
     shares = np.bincount(drawn, minlength=4) / 4000
     np.testing.assert_allclose(shares, [0, 0.5 / 0.85, 0, 0.35 / 0.85], atol=0.03)
-    assert choose(rows[:1], jax.random.key(0), temperature=0.0, top_p=1.0).tolist() == [1]
+    assert best(rows[:1]).tolist() == [1]
+    other = np.asarray(draw(rows, Nucleus(2.0, 0.8, 0), 1))
+    assert 0.3 < np.mean(drawn == other) < 0.7  # 0.52 for independent draws
 
 
 def test_eight_devices_write_the_same_tokens():
-    """Rows, heads and parameters over a mesh: a cache in the wrong shards would change tokens."""
+    """Rows, heads and parameters over a mesh, greedy and drawn: a cache in the wrong shards, or
+    draws that differ by device, would change tokens.
+    """
     params, (tokens, images) = random_weights(CONFIG), prompts()
     settings = {"max_new_tokens": NEW, "stop_ids": ()}
     want = np.asarray(generate(CONFIG, params, tokens, LENGTHS, images, **settings))
@@ -161,5 +165,14 @@ def test_eight_devices_write_the_same_tokens():
         placed = jax.device_put(params, rules.parameter_shardings(mesh, params))
         rows = jax.device_put(rows, rules.batch_sharding(mesh))
         out = generate(CONFIG, placed, *rows, **settings)
+        drawn = generate(CONFIG, placed, *rows, **settings, temperature=0.7, top_p=0.8, seed=3)
+        text = program.lower(CONFIG, placed, *rows, None, **settings).compile().as_text()
     assert len(placed["decoder"]["embedding"].sharding.device_set) == 8
     np.testing.assert_array_equal(np.asarray(out)[:3], want)
+    alone = jax.device_get(rows)
+    same = generate(CONFIG, params, *alone, **settings, temperature=0.7, top_p=0.8, seed=3)
+    np.testing.assert_array_equal(np.asarray(drawn), same)
+    # Inside the loop a device holds one row of four and two heads of four.
+    decoder, slots = CONFIG.decoder, tokens.shape[1] + NEW
+    assert f"f32[{decoder.layers},1,2,{slots},{decoder.head_width}]" in text
+    assert f"f32[{decoder.layers},4,4,{slots},{decoder.head_width}]" not in text

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from qwenvl_jax.inference import prompts
-from qwenvl_jax.inference.generate import generate
+from qwenvl_jax.inference.generate import generate, program
 from qwenvl_jax.inference.prompts import Decoding, Prompt, continue_prompts, cut
 from qwenvl_jax.parallel import rules
 from qwenvl_jax.parallel.mesh import MeshConfig, make_mesh
@@ -46,9 +46,9 @@ def test_every_prompt_gets_its_own_answer_in_order(monkeypatch):
     """
     monkeypatch.setattr(prompts, "_LENGTH_STEP", 8)
     params, given = random_weights(CONFIG), asked()
-    compiled = generate._cache_size()
+    compiled = program._cache_size()
     got = list(continue_prompts(CONFIG, params, given, DECODING, rows=2))
-    assert generate._cache_size() == compiled + 1
+    assert program._cache_size() == compiled + 1
     assert got == [alone(params, prompt) for prompt in given]
     assert len({tuple(answer) for answer in got}) == 5
 
