@@ -19,7 +19,8 @@ def register(jobs) -> None:
                         help="the files of one split; a folder for ai2d and grit")  # fmt: skip
     parser.add_argument("--images", type=Path, help="folder of the pictures; grit needs none")
     parser.add_argument("--split", default="train",
-                        help="where one file has several: ai2d, ocr_vqa, refcoco")  # fmt: skip
+                        help="where one file has several: ai2d, ocr_vqa, refcoco, scienceqa,"
+                        " Karpathy's captions")  # fmt: skip
     parser.add_argument("--exclude", nargs="+", default=[], metavar="FOLDER",
                         help="evaluation pictures, or sources converted from a test split: what"
                         " shows one of them, or one like it, is left out")  # fmt: skip

@@ -3,6 +3,12 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from data_pipelines.build.convert.benchmarks import (
+    caption_references,
+    scienceqa,
+    seed_bench,
+    vizwiz,
+)
 from data_pipelines.build.convert.captions import coco_captions
 from data_pipelines.build.convert.entry import Annotations, Entry
 from data_pipelines.build.convert.grit import grit
@@ -36,5 +42,9 @@ FORMATS = {
     "ai2d": Format(ai2d),
     "visual_genome": Format(visual_genome, _BOTH_WAYS),
     "refcoco": Format(refcoco, _BOTH_WAYS),
+    "caption_references": Format(caption_references, ("caption",)),
+    "vizwiz": Format(vizwiz),
+    "scienceqa": Format(scienceqa),
+    "seed_bench": Format(seed_bench),
     "grit": Format(grit, ("grounding", *_BOTH_WAYS)),
 }
