@@ -1,21 +1,25 @@
 """Decoded tokens a second beside the floor that memory sets.
 
-    python benchmarks/decode.py [--rows=1,8] [--config=configs/stage1.py]
+    python benchmarks/decode.py [--rows=1,8] [--config=configs/stage1.py] [--torch_python=PYTHON]
 
 A step of decoding reads every weight of the decoder and its head once, and the cache of every row;
 it cannot be faster than memory gives them. The floor is those bytes over the bandwidth measured
 here (the faster of two programs that only read: a sum, and a product of a matrix and a vector).
 A step's time is that of `generate` with all new tokens, less that with one (reading the prompt),
 over the steps between. Rounds alternate between bandwidth and decoding, and medians count. Weights
-are random; nothing stops early.
+are random; nothing stops early. With a Python that has torch, `decode_peer.py` does the same from
+the same weights right after; it must say the same tokens.
 """
 
 import argparse
 import dataclasses
 import functools
+import json
 import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +82,26 @@ def readers(size: int, dtype: str) -> list[Callable[[], jax.Array]]:
     return runs
 
 
+def peer(config: ModelConfig, params: trees.Tree, args, tokens: np.ndarray, said) -> float:
+    """Seconds a step of eager PyTorch, in a process of its own.
+
+    Raises:
+      ValueError: it said other tokens.
+    """
+    about = {"tokens": tokens, "rounds": args.rounds, "new": args.new, "eps": config.decoder.eps}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "given.npz"
+        np.savez(path, **about, **trees.flatten(params["decoder"]))
+        script = str(Path(__file__).with_name("decode_peer.py"))
+        done = subprocess.run(
+            [args.torch_python, script, str(path)], stdout=subprocess.PIPE, text=True, check=True
+        )
+    found = json.loads(done.stdout.splitlines()[-1])
+    if found["tokens"] != said.tolist():
+        raise ValueError("the peer says other tokens: what is timed is not the same")
+    return found["step"]
+
+
 def measure(config: ModelConfig, params: trees.Tree, args: argparse.Namespace, rows: int) -> None:
     """One line of the table."""
     side = config.vit.image_size
@@ -100,11 +124,15 @@ def measure(config: ModelConfig, params: trees.Tree, args: argparse.Namespace, r
     bandwidth, step = statistics.median(bandwidths), statistics.median(steps)
     needed = step_bytes(config, params, rows, args.prompt + args.new / 2)
     floor = needed / bandwidth
-    print(
-        f"{rows:5}{needed / 1e6:9.0f}{bandwidth / 1e9:9.1f}{1e3 * floor:9.2f}{1e3 * step:9.2f}"
-        f"{rows / step:10.1f}{floor / step:8.2f}",
-        flush=True,
+    line = (
+        f"{rows:5}{needed / 1e6:9.0f}{bandwidth / 1e9:9.1f}{1e3 * floor:10.2f}{1e3 * step:9.2f}"
+        f"{rows / step:10.1f}{floor / step:12.2f}"
     )
+    if args.torch_python:
+        said = np.asarray(run(args.new))
+        other = peer(config, params, args, np.asarray(tokens), said)
+        line += f"{1e3 * other:10.2f}{other / step:12.2f}"
+    print(line, flush=True)
 
 
 def main() -> None:
@@ -115,6 +143,7 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=256)
     parser.add_argument("--new", type=int, default=33)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--torch_python", help="a Python with torch: its steps beside ours")
     args = parser.parse_args()
     config = SMALL
     if args.config:
@@ -131,7 +160,8 @@ def main() -> None:
         f" {args.new} new tokens; medians of {args.rounds} rounds"
     )
     heads = ("rows", "MB/step", "GB/s", "floor ms", "step ms", "tokens/s", "floor/step")
-    print("".join(f"{h:>{w}}" for h, w in zip(heads, (5, 9, 9, 10, 9, 10, 12), strict=True)))
+    heads += ("torch ms", "torch/ours") if args.torch_python else ()
+    print("".join(f"{h:>{w}}" for h, w in zip(heads, (5, 9, 9, 10, 9, 10, 12, 10, 12))))
     for rows in map(int, args.rows.split(",")):
         measure(config, params, args, rows)
 
