@@ -7,6 +7,7 @@
     you> <img>left.png</img> 和 <img>right.png</img> 有什么不同？
 
 A message is a line. Places in an answer are drawn into a picture file. `/help` lists the commands.
+With `--web` the same is a page in the browser, on this machine alone (`pip install '.[web]'`).
 """
 
 import sys
@@ -17,7 +18,7 @@ from absl import app, flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from launch import logs
+from launch import logs, programs
 from launch.dialogue import Dialogue
 from launch.loading import load_checkpoint
 from qwenvl_jax.inference.prompts import Decoding
@@ -99,20 +100,33 @@ def _lines() -> Iterable[str]:
 def main(_) -> None:
     logs.start()
     values = flags.FLAGS
-    decoding = Decoding(
-        max_new_tokens=values.max_new_tokens,
-        stop_ids=(),
-        temperature=values.temperature,
-        top_p=values.top_p,
-        seed=values.seed,
-    )
     try:
+        decoding = Decoding(
+            max_new_tokens=values.max_new_tokens,
+            stop_ids=(),
+            temperature=values.temperature,
+            top_p=values.top_p,
+            seed=values.seed,
+            beams=values.beams,
+        )
+        if values.web:
+            from launch import web, web_page
+        programs.keep(values.checkpoint)
         checkpoint = load_checkpoint(values.checkpoint)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ImportError) as error:
         sys.exit(f"chat: {error}")
-    print(f"step {checkpoint.step} of {values.checkpoint}; /help lists the commands")
-    out = Path(values.out or Path(values.checkpoint) / "chat")
-    chat(lambda: Dialogue(checkpoint, decoding, system=values.system), _lines(), say=print, out=out)
+    out = Path(values.out or Path(values.checkpoint) / "chat").absolute()
+    about = f"step {checkpoint.step} of {values.checkpoint}"
+
+    def start() -> Dialogue:
+        return Dialogue(checkpoint, decoding, system=values.system)
+
+    if values.web:
+        page = web.Page(start, out)
+        web_page.serve(page, decoding, about=about, out=out, port=values.port)
+        return
+    print(f"{about}; /help lists the commands")
+    chat(start, _lines(), say=print, out=out)
 
 
 if __name__ == "__main__":
@@ -123,4 +137,7 @@ if __name__ == "__main__":
     flags.DEFINE_float("temperature", 0.0, "0 is greedy.", lower_bound=0.0)
     flags.DEFINE_float("top_p", 1.0, "Draw from tokens that hold this share of probability.")
     flags.DEFINE_integer("seed", 0, "Of the draws.")
+    flags.DEFINE_integer("beams", 1, "Beam search of this width; 1 is none.", lower_bound=1)
+    flags.DEFINE_bool("web", False, "A page at 127.0.0.1 instead of the terminal.")
+    flags.DEFINE_integer("port", None, "Of the page; the first free one from 7860 on if not given.")
     app.run(main)

@@ -43,25 +43,23 @@ class Dialogue:
         Args:
           decoding: its stop tokens are ChatML's, whatever it says.
         """
-        names = checkpoint.tokenizer.specials
-        stop_ids = (names.im_end, names.eos, names.im_start)
-        self._checkpoint = checkpoint
-        self._decoding = dataclasses.replace(decoding, stop_ids=stop_ids)
+        self._checkpoint, self._decoding = checkpoint, decoding
         self.turns: list[tuple[str, str]] = [("system", system)]
         self.pictures: list[Picture] = []
 
-    def ask(self, message: str) -> Answer:
+    def ask(self, message: str, *, decoding: Decoding | None = None) -> Answer:
         """Say something and wait for the answer.
 
         Args:
           message: `<img>path</img>` shows a picture; it is numbered over the whole dialogue.
+          decoding: for this answer only.
 
         Raises:
           ValueError: the message is empty, or a path cannot be read as a picture; names it.
         """
         text, new = self._read(message)
         turns, pictures = [*self.turns, ("user", text)], [*self.pictures, *new]
-        answer = read_answer(self._continue(turns, pictures))
+        answer = read_answer(self._continue(turns, pictures, decoding or self._decoding))
         # A picture that the model claims to show is none.
         said = answer.text.replace(SPELLINGS.img, "").replace(SPELLINGS.img_end, "")
         self.turns, self.pictures = [*turns, ("assistant", said)], pictures
@@ -105,13 +103,18 @@ class Dialogue:
 
         return _PATH.sub(number, message), new
 
-    def _continue(self, turns: list[tuple[str, str]], pictures: list[Picture]) -> str:
+    def _continue(
+        self, turns: list[tuple[str, str]], pictures: list[Picture], decoding: Decoding
+    ) -> str:
         c = self._checkpoint
+        names = c.tokenizer.specials
+        stop_ids = (names.im_end, names.eos, names.im_start)
+        decoding = dataclasses.replace(decoding, stop_ids=stop_ids)
         spans = prompt_spans(turns, num_images=len(pictures))
         tokens, _ = encode_spans(spans, c.tokenizer, num_queries=c.model.adapter.num_queries)
         prompt = Prompt(tokens, [picture.pixels for picture in pictures])
         with jax.set_mesh(c.mesh):
-            (new,) = continue_prompts(c.model, c.params, [prompt], self._decoding, rows=1)
+            (new,) = continue_prompts(c.model, c.params, [prompt], decoding, rows=1)
         return c.tokenizer.decode(new)
 
 

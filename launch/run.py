@@ -8,13 +8,12 @@ resumed, and its compiled programs are kept beside them.
 import sys
 from pathlib import Path
 
-import jax
 from absl import app, flags
 from ml_collections import config_flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from launch import hosts, logs, stage
+from launch import hosts, logs, programs, stage
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A file of configs/, `:variant` after it."
@@ -27,9 +26,7 @@ def main(_) -> None:
     logs.start()
     if _MULTIHOST.value:
         hosts.join()
-    if not jax.config.jax_compilation_cache_dir:  # what JAX_COMPILATION_CACHE_DIR names goes first
-        folder = Path(_WORKDIR.value).absolute() / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+    programs.keep(_WORKDIR.value)
     stage.train(_CONFIG.value, _WORKDIR.value)
 
 
