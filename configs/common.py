@@ -94,6 +94,13 @@ def small_model(
     )
 
 
+def scores() -> ConfigDict:
+    """At `eval_every`, held-out records may be asked as well (docs/evaluation.md). None are unless
+    the user says so: an answer takes a forward pass a token.
+    """
+    return ConfigDict(dict(records=0, sources="", rows=32, beams=1, blind=False))
+
+
 def use_scenes(config: ConfigDict, folder: str, weights: dict[str, float]) -> None:
     """Point a stage at sources of the embedded scenes (`scenes_en`, `vqa_zh`: what
     `python -m data_pipelines.build scenes` writes) and at the small model.

@@ -66,6 +66,7 @@ def get_config(arg: str = "") -> ConfigDict:
             checkpoint=dict(every=1000, keep=3, verify=True),
             loss_chunk=64,
             eval_every=1000,
+            scores=common.scores(),
         )
     )
     if variant:

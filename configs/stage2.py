@@ -68,6 +68,7 @@ def get_config(arg: str = "") -> ConfigDict:
             checkpoint=dict(every=500, keep=3, verify=True),
             loss_chunk=64,
             eval_every=500,
+            scores=common.scores(),
         )
     )
     if variant == "demo":

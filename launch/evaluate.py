@@ -9,49 +9,31 @@ each with prompt, data, decoding, normaliser and the checkpoint's hash; answers 
 CHECKPOINT/answers/, with a sheet of pictures.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import app, flags
-from PIL import Image
+from ml_collections import ConfigDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_pipelines.build.ocr.fonts import cjk_font
-from data_pipelines.schema import Record
-from data_pipelines.stream.source import ShardedSource, read_records
-from launch import logs, perplexity
+from launch import logs, programs, stage
 from launch.loading import Checkpoint, load_checkpoint
-from launch.scoring import Scored, score_records
-from launch.tasks import places, reference
-from qwenvl_jax.eval.sheet import SIDE, Entry, draw_sheet
-from qwenvl_jax.image.decode import decode
-from qwenvl_jax.image.draw import draw_outlines
-
-SHOWN = 18
+from launch.source_scores import HowAsked, score_lines, score_source, write_answers
 
 
 def evaluate(
     workdir: str | Path,
     folder: str | Path,
+    how: HowAsked,
     *,
-    task: str = "",
-    limit: int,
-    rows: int,
-    beams: int = 1,
-    blind: bool = True,
     checkpoint: Checkpoint | None = None,
 ) -> list[dict[str, Any]]:
     """Score a work directory's newest checkpoint on a source; appends to its `scores.jsonl`.
 
     Args:
       folder: shards with their manifest.
-      task: only records of this task; "" takes all.
-      limit: the first records of the source.
-      rows: questions to a batch.
       checkpoint: as loaded before, for several sources.
 
     Raises:
@@ -59,60 +41,13 @@ def evaluate(
     """
     workdir, folder = Path(workdir), Path(folder)
     checkpoint = checkpoint or load_checkpoint(workdir)
-    records = [r for r in read_records(folder, limit=limit) if task in ("", r.task)]
-    if not records:
-        raise ValueError(f"{folder}: none of its first {limit} records is of task {task!r}")
-    about = {
-        "checkpoint": checkpoint.sha256,
-        "step": checkpoint.step,
-        "data": str(folder),
-        "data_sha256": ShardedSource(folder).digest,
-        "limit": limit,
-    }
-    groups = score_records(checkpoint, records, rows=rows, beams=beams, blind=blind)
-    scores = [score for group in groups for score in group.scores]
-    scores += perplexity.score_records(checkpoint, records, rows=rows)
-    scores = [about | score for score in scores]
+    training, _, heldout = stage.parse(ConfigDict(checkpoint.run_config))
+    found = score_source(checkpoint, folder, how, stream=heldout, chunk=training.loss_chunk)
     with (workdir / "scores.jsonl").open("a", encoding="utf-8") as out:
-        out.writelines(json.dumps(score, ensure_ascii=False) + "\n" for score in scores)
-    for group in groups:
-        _show(group, workdir / "answers", folder.name)
-    return scores
-
-
-def _show(group: Scored, out: Path, source: str) -> None:
-    """All answers as JSON lines, the first ones as a sheet of pictures."""
-    out.mkdir(exist_ok=True)
-    pairs = list(zip(group.records, group.answers, strict=True))
-    name = f"{source}_{pairs[0][0].task}_{pairs[0][0].language}"
-    lines = [
-        {"key": record.key, "answer": answer.text, "ended": answer.ended, "true": reference(record)}
-        for record, answer in pairs
-    ]
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    (out / f"{name}.jsonl").write_text(text, "utf-8")
-    entries = [
-        Entry(
-            _picture(record, answer.text),
-            [(_asked(record), "gray"), (reference(record), "gray"), (answer.text, "black")],
-        )
-        for record, answer in pairs[:SHOWN]
-        if record.images
-    ]
-    if entries:
-        draw_sheet(entries, cjk_font()).save(out / f"{name}.png")
-
-
-def _picture(record: Record, text: str) -> np.ndarray:
-    """The last picture, as in `chat`, with the places of the answer."""
-    picture = Image.fromarray(decode(record.images[-1], SIDE))
-    return np.asarray(draw_outlines(picture, places(text), cjk_font()))
-
-
-def _asked(record: Record) -> str:
-    if record.task == "chat":
-        return record.turns[-2].text
-    return record.regions[0].phrase if record.task == "referring" else record.question
+        out.write(score_lines(found.lines))
+    for group in found.groups:
+        write_answers(group, workdir / "answers", folder.name)
+    return found.lines
 
 
 def table(scores: list[dict[str, Any]]) -> str:
@@ -130,18 +65,11 @@ def main(_) -> None:
     values = flags.FLAGS
     scores = []
     try:
+        programs.keep(values.checkpoint)
         checkpoint = load_checkpoint(values.checkpoint)
+        how = HowAsked(**{name: getattr(values, name) for name in HowAsked._fields})
         for folder in values.data:
-            scores += evaluate(
-                values.checkpoint,
-                folder,
-                task=values.task,
-                limit=values.limit,
-                rows=values.rows,
-                beams=values.beams,
-                blind=values.blind,
-                checkpoint=checkpoint,
-            )
+            scores += evaluate(values.checkpoint, folder, how, checkpoint=checkpoint)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"evaluate: {error}")
     print(table(scores))
@@ -155,4 +83,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("rows", 32, "Questions to a batch.", lower_bound=1)
     flags.DEFINE_integer("beams", 1, "1 is greedy decoding.", lower_bound=1)
     flags.DEFINE_bool("blind", True, "Score shuffled pictures as well.")
+    flags.DEFINE_integer("shots", 0, "Solved records before each question.", lower_bound=0)
+    flags.DEFINE_integer("new_tokens", 0, "The longest answer; 0: the task's.", lower_bound=0)
+    flags.DEFINE_string("exemplars", "", "The source they come from, such as the train split.")
     app.run(main)

@@ -1,4 +1,4 @@
-"""A work directory's newest checkpoint, ready to be asked."""
+"""A model ready to be asked: a work directory's newest checkpoint, or a run's present weights."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ class Checkpoint(NamedTuple):
     tokenizer: Tokenizer
     run_config: dict  # of the run that wrote it
     step: int
-    sha256: str  # of the step's manifest, which names every file's
+    sha256: str | None  # of the step's manifest, which names every file's; None: not on disk
     mesh: Mesh  # where the parameters are; to be set with jax.set_mesh
 
 

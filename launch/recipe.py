@@ -31,6 +31,7 @@ from data_pipelines.build.scenes import SceneConfig, build_scenes
 from launch import logs, recipe_report, stage, weights
 from launch.evaluate import evaluate
 from launch.loading import load_checkpoint
+from launch.source_scores import HowAsked
 from qwenvl_jax.checkpoint.exported import Check
 
 LANGUAGES = ("en", "zh")
@@ -117,7 +118,8 @@ def _score(
     for count, folder in enumerate(folders, start=1):
         same = {"checkpoint": checkpoint.sha256, "data": str(folder), "limit": limit}
         known = _known(workdir / "scores.jsonl", same)
-        scores += known or evaluate(workdir, folder, limit=limit, rows=ROWS, checkpoint=checkpoint)
+        how = HowAsked(limit, ROWS)
+        scores += known or evaluate(workdir, folder, how, checkpoint=checkpoint)
         logging.info("%s: %d of %d sources scored", workdir.name, count, len(folders))
     return scores
 

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_pipelines.stream.config import StreamConfig
 from data_pipelines.stream.stream import Stream, eval_batches
+from launch.loop_scores import LoopScores, ScoresConfig
 from qwenvl_jax import settings
 from qwenvl_jax.text.tokenizer import load_tokenizer
 from qwenvl_jax.train import trainer
@@ -41,6 +42,7 @@ def read(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
     """
     values = config.to_dict()
     data, heldout = values.pop("data"), values.pop("heldout")
+    values.pop("scores", None)
     training = settings.build(TrainConfig, values, "config")
     stream = settings.build(
         StreamConfig, data | {"sources": _named(data["sources"])}, "config.data"
@@ -54,6 +56,7 @@ def read(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
             f" config.data.sources {list(data['sources'])} in the same order"
         )
     held = settings.build(StreamConfig, other, "config.heldout")
+    scores(config).asked(held)
     training.check_batch(
         rows=stream.global_rows,
         row_length=stream.seq_len,
@@ -62,6 +65,15 @@ def read(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
         num_queries=stream.num_queries,
     )
     return training, stream, held
+
+
+def scores(config: ConfigDict) -> ScoresConfig:
+    """What the loop asks; nothing where the page says nothing about it.
+
+    Raises:
+      ValueError: names the key that is unknown, of the wrong type or out of range.
+    """
+    return settings.build(ScoresConfig, config.to_dict().get("scores", {}), "config.scores")
 
 
 def _named(sources: dict) -> list[dict]:
@@ -74,6 +86,11 @@ def train(config: ConfigDict, workdir: str | Path) -> tuple[TrainState, dict]:
     training, stream, heldout = parse(config)
     workdir = Path(workdir)
     plain = json.loads(config.to_json())
+    score = None
+    if scores(config).records:
+        score = LoopScores(
+            scores(config), workdir=workdir, training=training, heldout=heldout, run_config=plain
+        )
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "config.json").write_text(json.dumps(plain, indent=1, sort_keys=True))
@@ -94,4 +111,5 @@ def train(config: ConfigDict, workdir: str | Path) -> tuple[TrainState, dict]:
         sources=[Source(source.name, source.language) for source in stream.sources],
         open_stream=open_stream,
         eval_batches=heldout_batches,
+        score=score,
     )

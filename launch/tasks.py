@@ -47,6 +47,19 @@ def question(record: Record) -> list[Span]:
     return [*asked, _BOX] if record.task == "referring" else asked
 
 
+def exemplar(record: Record) -> list[Span]:
+    """A solved record, to stand before a question of its task: question, answer and a newline.
+
+    Raises:
+      ValueError: as `question`, or the task is a dialogue.
+    """
+    if record.task == "chat":
+        raise ValueError("dialogues have no exemplars")
+    question(record)
+    solved = [span._replace(supervised=False) for span in _spans(record)[:-1]]
+    return [*solved, Span("\n", supervised=False)]
+
+
 def answer(record: Record, text: str, *, ended: bool) -> Answer:
     """Generated text as it is scored: with the `<box>` that its question began."""
     return Answer(SPELLINGS.box + text if record.task == "referring" else text.strip(), ended)

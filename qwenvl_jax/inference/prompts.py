@@ -16,6 +16,7 @@ from qwenvl_jax.inference.beam import beam_search
 from qwenvl_jax.inference.generate import generate
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.parallel import rules
+from qwenvl_jax.parallel.shard import gather, spread
 
 _LENGTH_STEP = 64
 
@@ -56,7 +57,8 @@ def continue_prompts(
 ) -> Iterator[list[int]]:
     """New tokens of every prompt in order, up to its stop token (which is left out).
 
-    Under `jax.set_mesh` the rows are split over `data` and `fsdp`.
+    Under `jax.set_mesh` the rows are split over `data` and `fsdp`; of a job over several processes
+    each gives all prompts, and gets all answers.
 
     Args:
       rows: prompts to a batch; on a mesh rounded up to a multiple of data x fsdp.
@@ -77,8 +79,8 @@ def continue_prompts(
         chunk = prompts[first : first + rows]
         batch = _batch(config, [*chunk, *[chunk[0]] * (rows - len(chunk))], length, slots)
         if not mesh.empty:
-            batch = jax.device_put(batch, rules.batch_sharding(mesh))
-        tokens = np.asarray(_decode(config, params, batch, decoding, first))
+            batch = spread(batch, rules.batch_sharding(mesh))
+        tokens = gather(_decode(config, params, batch, decoding, first))
         for row in tokens[: len(chunk)]:
             yield cut(row, decoding.stop_ids)
 

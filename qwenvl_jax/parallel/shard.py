@@ -7,8 +7,12 @@ chip without these constraints, 6 GB with them), so every block input, the image
 loss chunk say where they live.
 """
 
+from typing import Any
+
 import jax
-from jax.sharding import PartitionSpec
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec
 
 ACTIVATION_AXES = {
     "batch": ("data", "fsdp"),
@@ -27,3 +31,17 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     assert len(axes) == x.ndim, (axes, x.shape)
     spec = PartitionSpec(*(ACTIVATION_AXES[axis] for axis in axes))
     return jax.lax.with_sharding_constraint(x, spec)
+
+
+def spread(tree: Any, sharding: NamedSharding) -> Any:
+    """Host arrays that every process of the job holds whole -> on the mesh."""
+
+    def place(x: np.ndarray) -> jax.Array:
+        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+    return jax.tree.map(place, tree)
+
+
+def gather(tree: Any) -> Any:
+    """Arrays on a mesh -> whole on every process of the job."""
+    return multihost_utils.process_allgather(tree, tiled=True)

@@ -66,7 +66,7 @@ def task_spans(
     if task != "text" and not num_images:
         raise ValueError(f"task {task!r}: needs an image")
     body = _BODIES[task](language, text, question, regions)
-    return [*_pictures(num_images), *body, END]
+    return [*pictures(num_images), *body, END]
 
 
 def caption(text: str, *, language: str) -> list[Span]:
@@ -101,7 +101,8 @@ def _image_ids(names: Specials, num_queries: int) -> array:
     return array("i", [names.img, *[names.imgpad] * num_queries, names.img_end])
 
 
-def _pictures(count: int) -> list[Span]:
+def pictures(count: int) -> list[Span]:
+    """One picture as it is; several numbered, a line each."""
     if count == 1:
         return [IMAGE]
     spans: list[Span] = []

@@ -139,14 +139,19 @@ class Report:
         }
         return {tower for tower, path in probes.items() if pattern.is_trainable(path)}
 
-    def evaluation(self, step: int, sums: list[dict[str, np.ndarray]]) -> None:
-        """Log held-out losses after `step` steps."""
-        if self._main and sums:
+    def evaluation(
+        self, step: int, sums: list[dict[str, np.ndarray]], scores: dict[str, float]
+    ) -> None:
+        """Log held-out losses and scores after `step` steps."""
+        if not self._main or not (sums or scores):
+            return
+        losses = {}
+        if sums:
             total = {k: sum(np.asarray(s[k], float) for s in sums) for k in sums[0]}
             losses = losses_by_group(total, self._sources, "heldout")
-            self._writer.write(step, losses)
             shown = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
             logging.info("step %d: %s", step, shown)
+        self._writer.write(step, losses | scores)
 
     def close(self) -> None:
         """Finish the logs and draw the curves."""

@@ -82,6 +82,7 @@ def run(
     sources: list[Source],
     open_stream: Callable[[NamedSharding, np.ndarray | None], Any],
     eval_batches: Callable[[NamedSharding], Iterable[Batch]] | None = None,
+    score: Callable[[int, trees.Tree], dict[str, float]] | None = None,
 ) -> tuple[TrainState, trees.Tree]:
     """Train a stage in a work directory, resuming from its newest checkpoint where there is one.
 
@@ -92,6 +93,8 @@ def run(
       open_stream: from the sharding of batches and an iterator state (None: the beginning) to the
       stream of this process's rows (`placement.held_shards`).
       eval_batches: this process's rows of the held-out batches, the same at each call.
+      score: from the steps done and all parameters, in their shards, to scores by name; called
+      in every process, under the mesh, wherever held-out losses are taken.
 
     Returns:
       The final state and the frozen parameters.
@@ -126,12 +129,13 @@ def run(
 
         def evaluate(step: int, state: TrainState) -> None:
             due = step == config.optim.steps or (step and step % config.eval_every == 0)
-            if eval_batches is None or not due:
+            if not due:
                 return
-            batches = (put(batch, sharding) for batch in eval_batches(sharding))
+            batches = (put(b, sharding) for b in eval_batches(sharding)) if eval_batches else ()
             sums = [prepared.eval_step(state.params, frozen, batch) for batch in batches]
+            scores = score(step, trees.merge(state.params, frozen)) if score else {}
             report.flush()
-            report.evaluation(step, jax.device_get(sums))
+            report.evaluation(step, jax.device_get(sums), scores)
 
         def save(step: int, state: TrainState, data: np.ndarray) -> None:
             due = step == config.optim.steps or (step and step % config.checkpoint.every == 0)

@@ -26,6 +26,8 @@ CHANGES = {
     "optim.warmup_steps": 1,
     "checkpoint.every": 2,
     "eval_every": 2,
+    "scores.records": 3,
+    "scores.sources": "scenes_en",
     **{f"model.{tower}.width": 32 for tower in ("vit", "decoder")},
     **{f"model.{tower}.layers": 1 for tower in ("vit", "decoder")},
 }
@@ -78,6 +80,12 @@ def data_state(workdir: Path) -> list:
     return json.loads(path.read_text())["data"]
 
 
+def said(workdir: Path) -> list[str]:
+    """The model's own answers at each evaluation."""
+    files = [workdir / f"scores/{step}/scenes_en_caption_en.jsonl" for step in (2, 4)]
+    return [file.read_text("utf-8") for file in files]
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scenes")
@@ -104,9 +112,11 @@ def test_two_processes_train_as_one(data, tmp_path, monkeypatch):
         found = metrics(tmp_path / "two")
         assert [m["step"] for m in found] == [m["step"] for m in wanted]
         for got, want in zip(found, wanted, strict=True):
-            losses = {k: v for k, v in want.items() if k.startswith(("loss", "heldout", "grad"))}
+            kinds = ("loss", "heldout", "grad", "score")
+            losses = {k: v for k, v in want.items() if k.startswith(kinds)}
             assert {k: got[k] for k in losses} == pytest.approx(losses, rel=1e-4)
         assert data_state(tmp_path / "two") == data_state(tmp_path / "one")
+        assert said(tmp_path / "two") == said(tmp_path / "one")
         return [m["samples_read"] for m in found if "samples_read" in m]
 
     read = [m["samples_read"] for m in wanted if "samples_read" in m]

@@ -8,7 +8,8 @@ import pytest
 
 from configs import stage0, stage1
 from data_pipelines.build.scenes import SceneConfig, build_scenes
-from launch import stage
+from launch import evaluate, stage
+from launch.source_scores import HowAsked
 from qwenvl_jax.checkpoint.fingerprint import fingerprint
 from qwenvl_jax.train import report
 
@@ -63,9 +64,11 @@ def content(workdir, step: int) -> dict:
 
 
 def test_a_killed_run_goes_on_bit_for_bit(data, tmp_path, monkeypatch):
-    """One lost or repeated batch, moment or step would change a metric or a hash."""
+    """One lost or repeated batch, moment or step would change a metric, an answer or a hash."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    stage.train(page(data), whole)
+    config = page(data)
+    config.scores.update(dict(records=2, sources="scenes_en", blind=True))
+    stage.train(config, whole)
 
     class Killed(Exception):
         pass
@@ -80,15 +83,40 @@ def test_a_killed_run_goes_on_bit_for_bit(data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(report.Report, "step", fall_over)
         with pytest.raises(Killed):
-            stage.train(page(data), broken)
+            stage.train(config, broken)
     assert not (broken / "checkpoints" / "8").exists()
-    stage.train(page(data), broken)
+    stage.train(config, broken)
 
     assert logged(broken) == logged(whole)
     assert content(broken, 8) == content(whole, 8)
     assert content(whole, 4)["params"] != content(whole, 8)["params"]
     assert content(whole, 4)["frozen"] == content(whole, 8)["frozen"]
     assert {p.name for p in whole.iterdir()} >= {"config.json", "metrics.jsonl", "loss.png"}
+    assert answers(broken) == answers(whole)
+    the_loop_scores_as_evaluate_does(data, whole)
+
+
+def answers(workdir) -> dict[str, str]:
+    return {str(p.relative_to(workdir)): p.read_text() for p in workdir.glob("scores/*/*.jsonl")}
+
+
+def the_loop_scores_as_evaluate_does(data, workdir):
+    """The weights of step 8 in memory and on disk: the same prompts, answers, scores and names."""
+    made = [json.loads(x) for x in (workdir / "scores/8/scores.jsonl").read_text().splitlines()]
+    folder = data / "validation/scenes_en"
+    wanted = evaluate.evaluate(workdir, folder, HowAsked(2))
+    assert [line | {"checkpoint": None} for line in wanted] == made
+    assert {line["metric"] for line in made} >= {"cider", "bleu_4", "perplexity"}
+    name = "scenes_en_caption_en.jsonl"
+    said = (workdir / "answers" / name).read_text()
+    assert (workdir / "scores/8" / name).read_text() == said
+    before = json.loads((workdir / "scores/4/scores.jsonl").read_text().splitlines()[-1])
+    assert before["metric"] == "perplexity" and before["value"] != made[-1]["value"]
+    (logs,) = [m for m in logged(workdir) if m["step"] == 8]
+    for line in made:
+        name = f"scenes_en/caption_en/{line['metric']}"
+        assert logs[f"score/{name}"] == line["value"]
+        assert logs.get(f"blind/{name}") == line["blind"]
 
 
 def test_stage_1_starts_from_stage_0(data, tmp_path):
@@ -116,6 +144,8 @@ def test_stage_1_starts_from_stage_0(data, tmp_path):
         ("data.image_slots", 15, "at most 14 a row"),
         ("loss_chunk", 0, "loss_chunk=0 must be at least 1"),
         ("mesh.tensor", 3, "config.mesh"),
+        ("scores.records", -1, "config.scores.records=-1"),
+        ("scores", {"records": 1, "sources": "nothing"}, "config.scores.sources: 'nothing'"),
     ],
 )
 def test_a_mistake_is_named_before_anything_is_compiled(data, tmp_path, key, value, message):
