@@ -1,12 +1,13 @@
 """The page of `web.py`, laid out with gradio: for this machine alone, and all from this machine."""
 
+import html
 import logging
 import os
 from pathlib import Path
 
 from data_pipelines.build.ocr.fonts import cjk_font
 from launch.dialogue import Dialogue
-from launch.web import Page, Typed, View, settings
+from launch.web import Message, Page, Typed, View, settings
 from qwenvl_jax.inference.prompts import Decoding
 
 # Read by gradio when it is imported: no call to anyone about who uses it.
@@ -20,7 +21,10 @@ HINT = "Ask in English or Chinese; the clip adds pictures\n用英文或中文提
 LENGTHS = (32, 64, 128, 256, 512)  # few, as a program is compiled for each
 # The font is read, from this machine, only where the visitor's own have no Chinese letters.
 CSS = """
-@font-face {{font-family: "Chinese"; src: url("/gradio_api/file={font}")}}
+@font-face {{
+  font-family: "Chinese"; font-weight: 100 900; src: url("/gradio_api/file={font}");
+}}
+button[title="Share"] {{display: none}}
 .gradio-container {{max-width: 960px !important; width: 100%; margin: auto}}
 """
 
@@ -33,7 +37,7 @@ def build(page: Page, decoding: Decoding, *, about: str) -> gradio.Blocks:
       about: a line on what is asked.
     """
     with gradio.Blocks(title="qwenvl-jax", analytics_enabled=False) as blocks:
-        dialogue = gradio.State(None)
+        dialogue, messages = gradio.State(None), gradio.State([])
         gradio.Markdown(about)
         chat = gradio.Chatbot(
             height="58vh",
@@ -67,8 +71,9 @@ def build(page: Page, decoding: Decoding, *, about: str) -> gradio.Blocks:
             for view in page.send(dialogue, messages, typed, how):
                 yield _shown(view)
 
-        seen = [dialogue, chat, box]
-        box.submit(send, [*seen, *controls.values()], seen, api_visibility="private")
+        seen = [dialogue, messages, chat, box]
+        given = [dialogue, messages, box, *controls.values()]
+        box.submit(send, given, seen, api_visibility="private")
         for begin in (new.click, chat.clear):
             begin(lambda: _shown(page.new()), None, seen, api_visibility="private")
     return blocks
@@ -92,9 +97,18 @@ def _controls(decoding: Decoding) -> dict[str, gradio.components.Component]:
 
 
 def _shown(view: View) -> tuple:
+    """(dialogue, its messages, the same as they are shown, what is in the box)."""
     if view.warning:
         gradio.Warning(view.warning, duration=8)
-    return view.dialogue, view.messages, {"text": view.typed.text, "files": [*view.typed.files]}
+    typed = {"text": view.typed.text, "files": [*view.typed.files]}
+    return view.dialogue, view.messages, [*map(_as_text, view.messages)], typed
+
+
+def _as_text(message: Message) -> Message:
+    """The chat window takes tags in a text for HTML, even where it is told of no Markdown."""
+    content = message["content"]
+    safe = html.escape(content, quote=False) if isinstance(content, str) else content
+    return message | {"content": safe}
 
 
 def serve(

@@ -114,7 +114,8 @@ def test_the_page_is_served_on_this_machine_only(checkpoint, picture, tmp_path, 
     from launch import web_page
 
     asked: list = []
-    page = web.Page(scripted(checkpoint, "<box>(0,0),(9,9)</box>", asked), tmp_path / "out")
+    said = "<box>(0,0),(9,9)</box> <b>1 & 2"
+    page = web.Page(scripted(checkpoint, said, asked), tmp_path / "out")
     blocks = web_page.serve(
         page, DECODING, about="step 3", out=tmp_path / "out", port=None, wait=False
     )
@@ -127,8 +128,10 @@ def test_the_page_is_served_on_this_machine_only(checkpoint, picture, tmp_path, 
         send = next(fn for fn in blocks.fns.values() if fn.name == "send")
         values = [component.value for component in send.inputs[3:]]
         typed = {"text": "where?", "files": [str(picture)]}
-        *_, (dialogue, messages, box) = send.fn(None, [], typed, *values)
-        assert len(messages) == 4 and box == {"text": "", "files": []}
+        *_, (dialogue, messages, shown, box) = send.fn(None, [], typed, *values)
+        assert messages[2]["content"].startswith("<b>1 & 2\nhere: ")
+        assert shown[2]["content"].startswith("&lt;b&gt;1 &amp; 2\nhere: ")
+        assert len(messages) == len(shown) == 4 and box == {"text": "", "files": []}
         assert asked[0][2].max_new_tokens == 6 and len(dialogue.pictures) == 1
     finally:
         blocks.close()
