@@ -19,8 +19,7 @@ seven captioned pictures from the web do.
 With `--workers`, instead of all this: samples a second by the clock, of so many worker processes on
 all cores, for photographs decoded fast; the counts take turns.
 
-Last, how evenly a global batch's pictures fall on devices: most on a device over the mean, for
-1,024 rows on 64 devices, of captions alone and with a tenth of long texts without pictures.
+How evenly pictures fall on devices is another script's, `benchmarks/balance.py`.
 """
 
 import argparse
@@ -46,7 +45,6 @@ from qwenvl_jax.image.decode import decode
 
 # Positions of a sample in the padded format; else the longest's.
 PADDED = {"released": 512, "web exact": 512, "web fast": 512}
-DEVICES = 64
 WEIGHTS = {"en": 0.773, "zh": 0.227}
 
 
@@ -116,19 +114,6 @@ def measure(
     return Result(*figures, float(np.mean(packed)), float(np.mean(padded)))
 
 
-def spread(config: StreamConfig, folder: Path, text_share: float) -> float:
-    """Pictures of the fullest device over the mean, of the second global batch."""
-    sources = web_sample.write(folder, size=(64, 48), records=4000, text_share=text_share)
-    config = dataclasses.replace(
-        config, sources=sources, image_size=14, global_rows=16 * DEVICES, virtual_shards=64
-    )
-    stream = Stream(config)
-    next(stream)
-    devices = next(stream).image_mask.reshape(DEVICES, -1).sum(axis=1)
-    stream.close()
-    return float(devices.max() / devices.mean())
-
-
 def workers(config: StreamConfig, counts: list[int], *, rounds: int, batches: int) -> None:
     """Print what each number of worker processes gives, and its ratio to one process."""
     flags.FLAGS(sys.argv[:1])  # Grain's processes ask for them
@@ -185,9 +170,6 @@ def main() -> None:
                 f"{result.stream / result.decode:8.2f}{result.packed:13.4f}{result.padded:13.4f}",
                 flush=True,
             )
-        for text_share in (0.0, 0.1):
-            most = spread(configs["web fast"], folder / f"text{text_share}", text_share)
-            print(f"most pictures on a device / mean, {text_share:.0%} text alone: {most:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The stage-1 step in plain PyTorch eager: ViT, adapter, frozen decoder, AdamW, float32.
+"""A training step in plain PyTorch eager: ViT, adapter, decoder, AdamW; float32 on a CPU, bfloat16
+by autocast on CUDA.
 
 Written for `benchmarks/train_step.py`, which runs it as a process of its own and checks that its
 losses are ours. It uses what an eager user would: `scaled_dot_product_attention`, fused AdamW,
@@ -73,7 +74,7 @@ class Vit(nn.Module):
         self.blocks = nn.ModuleList(VitBlock(c) for _ in range(c["layers"]))
 
     def forward(self, images):
-        x = (images.float() / 255 - MEAN) / STD
+        x = (images.float() / 255 - MEAN.to(images.device)) / STD.to(images.device)
         x = x.unflatten(2, (-1, self.size)).unflatten(1, (-1, self.size)).transpose(2, 3)
         x = self.ln_pre(self.patch(x.flatten(3).flatten(1, 2)) + self.positions)
         for block in self.blocks:
@@ -171,7 +172,7 @@ class Decoder(nn.Module):
         self.head = nn.Linear(c["width"], c["vocab_size"], bias=False)
 
     def forward(self, x, positions, options):
-        rates = self.base ** (-torch.arange(self.half) / self.half)
+        rates = self.base ** (-torch.arange(self.half, device=x.device) / self.half)
         angles = (positions[..., None] * rates)[:, :, None]
         for block in self.blocks:
             x = block(x, angles.cos(), angles.sin(), options)
@@ -191,7 +192,7 @@ class QwenVL(nn.Module):
         features = self.adapter(self.vit(batch["images"].flatten(0, 1)))
         features = features.unflatten(0, batch["images"].shape[:2])[batch["image_mask"]]
         x = self.decoder.embedding[batch["tokens"]]
-        x = x.masked_scatter((batch["tokens"] == self.pad)[..., None], features)
+        x = x.masked_scatter((batch["tokens"] == self.pad)[..., None], features.to(x.dtype))
         positions, segments = batch["positions"], batch["segments"]
         options = {"is_causal": True}
         if layout == "packed":
@@ -199,7 +200,7 @@ class QwenVL(nn.Module):
             options = {"attn_mask": (same & (positions[:, None] <= positions[..., None]))[:, None]}
         logits = self.decoder(x, positions, options)
         return F.cross_entropy(
-            logits.flatten(0, 1), batch["targets"].flatten(), ignore_index=IGNORE
+            logits.flatten(0, 1).float(), batch["targets"].flatten(), ignore_index=IGNORE
         )
 
 
@@ -244,9 +245,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     about = json.loads((args.folder / "about.json").read_text())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     model = QwenVL(about["model"])
     with np.load(args.folder / "weights.npz") as weights:
         load(model, weights)
+    model.to(device)
     optimizer = make_optimizer(model, about["optim"])
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     seconds, losses = [], []
@@ -254,15 +257,18 @@ def main() -> None:
         with np.load(args.folder / f"{args.layout}_{step}.npz") as file:
             arrays = dict(file)
         start = time.perf_counter()
-        batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        batch = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = model.loss(batch, args.layout)
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            loss = model.loss(batch, args.layout)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, about["optim"]["clip_norm"])
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
+        if device == "cuda":
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     print(
         json.dumps({"seconds": seconds, "losses": losses, "version": f"torch {torch.__version__}"})

@@ -1,16 +1,24 @@
-"""Samples a second of our stage-1 step against PyTorch eager on the same CPU cores.
+"""Samples a second and utilisation of our train step, beside PyTorch eager on the same samples.
 
-    python benchmarks/train_step.py --data=runs/demo/data [--torch_python=PYTHON]
+    python benchmarks/train_step.py --config=configs/stage1.py:demo,data=runs/demo/data \\
+        --data [--torch_python=PYTHON]
+    python benchmarks/train_step.py --config=configs/stage1.py --device=any --no_peer \\
+        --set=data.global_rows=24 --set=data.virtual_shards=24 --set=optim.accumulation=6
 
-The demo's stage 1 (its config, its scenes, its packed rows, random weights) runs in three ways: our
-compiled step, the plain PyTorch of `torch_peer.py` on one sample a row, and the same on our packed
-rows. Each run is a process of its own; the three alternate, and the median over the rounds counts.
-All start from the same weights and see the same samples, so their losses must agree step by step:
-the script fails if they do not. Compilation and the first steps are not timed; turning NumPy
-batches into device arrays is.
+A stage's config page runs in three ways: our compiled step, the plain PyTorch of `torch_peer.py` on
+one sample a row, and the same on our packed rows. Rows are the page's own with `--data`, else made
+up: full, every slot filled, no data set and no vocabulary needed. Each run is a process of its own;
+the three alternate, and the median over the rounds counts. All start from the same random weights
+and see the same samples, so their losses must agree step by step: the script fails if they do not.
+Compilation and the first steps are not timed; turning NumPy batches into device arrays is.
+
+Utilisation is told by two counts: ideal (what the samples must cost) and what our program
+multiplies (padding, recomputed blocks, all logits); of the chip's stated peak where it is known,
+else of what one large matmul reaches in the same process.
 """
 
 import argparse
+import ast
 import dataclasses
 import json
 import os
@@ -26,75 +34,70 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from qwenvl_jax.batch import IGNORE, Batch
+from benchmarks import step_rows
 
 NAMES = {"ours": "ours, packed", "padded": "torch, padded", "packed": "torch, packed"}
 WARM = 3  # steps before the clock counts
 
 
-def unpack(batch: Batch) -> dict[str, np.ndarray]:
-    """One sample a row, padded at the right to the longest, empty image slots dropped."""
-    samples = []
-    for row in range(len(batch.tokens)):
-        images = iter(batch.images[row][batch.image_mask[row]])
-        for segment in range(1, batch.segments[row].max() + 1):
-            here = batch.segments[row] == segment
-            samples.append((batch.tokens[row][here], batch.targets[row][here], next(images)))
-        assert next(images, None) is None, "a sample of stage 1 has one image"
-    shape = (len(samples), max(len(tokens) for tokens, _, _ in samples))
-    tokens, targets = np.zeros(shape, np.int32), np.full(shape, IGNORE, np.int32)
-    segments = np.zeros(shape, np.int32)
-    for place, (ids, labels, _) in enumerate(samples):
-        tokens[place, : len(ids)], targets[place, : len(ids)] = ids, labels
-        segments[place, : len(ids)] = 1
-    return {
-        "tokens": tokens,
-        "targets": targets,
-        "segments": segments,
-        "positions": np.tile(np.arange(shape[1], dtype=np.int32), (shape[0], 1)),
-        "images": np.stack([image for *_, image in samples])[:, None],
-        "image_mask": np.ones((len(samples), 1), bool),
-    }
+def parse(args: argparse.Namespace):
+    """The page as checked dataclasses: (trainer, stream)."""
+    import importlib.util
 
-
-def parse(data: str):
-    """The demo's stage 1 as checked dataclasses: (trainer, stream)."""
-    from configs import stage1
     from launch import stage
 
-    training, stream, _ = stage.parse(stage1.get_config(f"demo,data={data}"))
+    name, _, variant = args.config.partition(":")
+    spec = importlib.util.spec_from_file_location("page", name)
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    config = page.get_config(variant)
+    changes = dict(change.split("=", 1) for change in args.set)
+    config.update_from_flattened_dict({key: _value(text) for key, text in changes.items()})
+    config.init.checkpoint = ""  # random weights
+    training, stream, _ = (stage.parse if args.data else stage.read)(config)
     return training, dataclasses.replace(stream, num_workers=0)
 
 
-def write_inputs(folder: Path, data: str, steps: int) -> dict:
+def _value(text: str):
+    """`8` and `False` as what they look like, all else as text."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+
+
+def write_inputs(folder: Path, args: argparse.Namespace) -> dict:
     """Batches in both layouts, starting weights and sizes: all that the processes share."""
     import jax
 
-    from data_pipelines.stream.stream import Stream
     from qwenvl_jax import trees
     from qwenvl_jax.model import qwenvl
     from qwenvl_jax.train import optim
 
-    training, config = parse(data)
-    if training.optim.vit_layer_decay != 1 or training.optim.accumulation != 1:
-        raise ValueError("the peer knows neither config.optim.vit_layer_decay nor accumulation")
-    stream, samples, fill, length = Stream(config), [], [], []
-    for step in range(steps):
-        batch = next(stream)
-        padded = unpack(batch)
-        # PyTorch's embedding and loss want 64-bit labels; ours reads the same file and keeps 32.
+    training, config = parse(args)
+    peer = not args.no_peer
+    if peer and (training.optim.vit_layer_decay != 1 or training.optim.accumulation != 1):
+        raise SystemExit(
+            "the peer knows neither config.optim.vit_layer_decay nor config.optim.accumulation: set"
+            " both to 1, or give --no_peer"
+        )
+    steps = WARM + args.steps
+    samples, fill, length, counts = [], [], [], []
+    for step, batch in enumerate(step_rows.batches(training, config, steps, read=args.data)):
+        padded = step_rows.unpack(batch)
         np.savez(folder / f"ours_{step}.npz", **batch._asdict())
-        wide = {"targets": batch.targets.astype(np.int64)}
-        np.savez(folder / f"packed_{step}.npz", **(batch._asdict() | wide))
-        wide = {"targets": padded["targets"].astype(np.int64)}
-        np.savez(folder / f"padded_{step}.npz", **(padded | wide))
+        if peer:  # PyTorch's embedding and loss want 64-bit labels
+            wide = {"targets": batch.targets.astype(np.int64)}
+            np.savez(folder / f"packed_{step}.npz", **(batch._asdict() | wide))
+            wide = {"targets": padded["targets"].astype(np.int64)}
+            np.savez(folder / f"padded_{step}.npz", **(padded | wide))
         samples.append(len(padded["tokens"]))
         fill.append([float((x > 0).mean()) for x in (batch.segments, padded["segments"])])
         length.append(padded["tokens"].shape[1])
-    stream.close()
-    make = jax.jit(lambda seed: qwenvl.init(training.model, jax.random.key(seed)))
-    weights = jax.device_get(trees.flatten(make(training.seed)))
-    np.savez(folder / "weights.npz", **weights)
+        counts.append(step_rows.work(training, batch, jax.default_backend()))
+    if peer:
+        make = jax.jit(lambda seed: qwenvl.init(training.model, jax.random.key(seed)))
+        np.savez(folder / "weights.npz", **jax.device_get(trees.flatten(make(training.seed))))
     rates = optim.schedule(training.optim)
     about = {
         "model": dataclasses.asdict(training.model),
@@ -103,22 +106,23 @@ def write_inputs(folder: Path, data: str, steps: int) -> dict:
         "samples": samples,
         "fill": np.mean(fill, axis=0).tolist(),
         "rows": list(batch.tokens.shape),
-        "slots": batch.images.shape[1],
+        "slots": int(batch.image_mask.size),
         "longest": [min(length), max(length)],
-        "parameters": sum(leaf.size for leaf in weights.values()),
+        "work": counts,
     }
     (folder / "about.json").write_text(json.dumps(about))
     return about
 
 
-def ours(folder: Path, data: str) -> dict:
-    """Run our compiled step over the batches."""
+def ours(folder: Path, args: argparse.Namespace) -> dict:
+    """Run our compiled step over the batches, then one large matmul."""
     import jax
 
+    from qwenvl_jax.batch import Batch
     from qwenvl_jax.parallel import rules
     from qwenvl_jax.train import program, trainer
 
-    training, config = parse(data)
+    training, config = parse(args)
     prepared = program.prepare(training, config.batch_shapes(), num_sources=len(config.sources))
     state, frozen = trainer.start(training, prepared)
     sharding = rules.batch_sharding(prepared.mesh)
@@ -131,22 +135,32 @@ def ours(folder: Path, data: str) -> dict:
         losses.append(float(metrics["loss"]))
         jax.block_until_ready(state)
         seconds.append(time.perf_counter() - start)
-    return {"seconds": seconds, "losses": losses, "version": f"jax {jax.__version__}"}
+    parts = state.params, frozen
+    return {
+        "seconds": seconds,
+        "losses": losses,
+        "version": f"jax {jax.__version__}",
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(parts)),
+        "memory": program.memory(prepared.train_step),
+        **step_rows.peak(training.model.dtype, prepared.mesh.devices.size),
+    }
 
 
 def run_process(way: str, folder: Path, args: argparse.Namespace) -> dict:
-    """One timed run in a new process that may use `args.threads` cores and no accelerator."""
+    """One timed run in a new process."""
     if way == "ours":
-        command = [sys.executable, __file__, f"--data={args.data}", f"--inputs={folder}"]
+        command = [sys.executable, __file__, *sys.argv[1:], f"--inputs={folder}"]
     else:
         peer = Path(__file__).with_name("torch_peer.py")
         command = [args.torch_python, str(peer), str(folder), f"--layout={way}"]
-    command.append(f"--threads={args.threads}")
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": str(args.threads),
-    }
+        command.append(f"--threads={args.threads}")
+    environment = dict(os.environ)
+    if args.device == "cpu":
+        environment |= {
+            "JAX_PLATFORMS": "cpu",
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": str(args.threads),
+        }
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed")
@@ -155,58 +169,84 @@ def run_process(way: str, folder: Path, args: argparse.Namespace) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="The demo's data folder.")
+    parser.add_argument("--config", required=True, help="A file of configs/, `:variant` after it.")
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE below config.")
+    parser.add_argument("--data", action="store_true", help="Rows of the page's own sources.")
     parser.add_argument("--torch_python", default=sys.executable, help="A Python with torch.")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no_peer", action="store_true", help="Our step alone.")
+    parser.add_argument("--device", choices=("cpu", "any"), default="cpu")
+    parser.add_argument("--threads", type=int, default=2, help="CPU cores, with --device=cpu.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10, help="Timed steps of a run.")
     parser.add_argument("--inputs", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.inputs:
-        print(json.dumps(ours(args.inputs, args.data)))
+        print(json.dumps(ours(args.inputs, args)))
         return
-    # Before any thread exists: threads and processes made from here on keep to these cores.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
+    if args.device == "cpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        # Before any thread exists: threads and processes made from here on keep to these cores.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
     with tempfile.TemporaryDirectory() as name:
         compare(Path(name), args)
 
 
 def compare(folder: Path, args: argparse.Namespace) -> None:
-    """Alternate the three, check their losses, print the figures."""
-    about = write_inputs(folder, args.data, WARM + args.steps)
-    rows, length = about["rows"]
-    print(
-        f"{about['parameters']:,} parameters, float32, {args.threads} threads of {os.cpu_count()},"
-        f" Python {platform.python_version()}, {platform.machine()}\n"
-        f"packed: {rows} x {length} positions {about['fill'][0]:.1%} full, {rows * about['slots']}"
-        f" image slots; padded: {min(about['samples'])} to {max(about['samples'])} samples of"
-        f" {about['longest'][0]} to {about['longest'][1]} positions {about['fill'][1]:.1%} full"
-    )
+    """Alternate the ways, check their losses, print the figures."""
+    about = write_inputs(folder, args)
+    ways = ["ours"] if args.no_peer else list(NAMES)
     timed = about["samples"][WARM:]
-    speeds, best = ({way: [] for way in NAMES} for _ in range(2))
-    versions = {}
+    speeds, best = ({way: [] for way in ways} for _ in range(2))
+    results = {}
     for number in range(args.rounds):
-        reference = None
-        for way in NAMES:
-            result = run_process(way, folder, args)
-            reference = reference or result["losses"]
-            np.testing.assert_allclose(result["losses"], reference, rtol=2e-3, err_msg=NAMES[way])
+        for way in ways:
+            results[way] = result = run_process(way, folder, args)
+            limit = 2e-3 if about["model"]["dtype"] == "float32" else 2e-2
+            np.testing.assert_allclose(
+                result["losses"], results["ours"]["losses"], rtol=limit, err_msg=NAMES[way]
+            )
             seconds = result["seconds"][WARM:]
             speeds[way].append(sum(timed) / sum(seconds))
             best[way].append(max(n / s for n, s in zip(timed, seconds, strict=True)))
-            versions[way] = result["version"]
-        shown = ", ".join(f"{NAMES[way]} {speeds[way][-1]:.0f}" for way in NAMES)
+        shown = ", ".join(f"{NAMES[way]} {speeds[way][-1]:.0f}" for way in ways)
         print(f"round {number + 1}: samples/s {shown}", flush=True)
-    best = {way: max(values) for way, values in best.items()}
-    middle = {way: statistics.median(values) for way, values in speeds.items()}
-    for way, title in NAMES.items():
-        line = f"{title:14} {middle[way]:7.1f} samples/s ({min(speeds[way]):.0f} to"
-        line += f" {max(speeds[way]):.0f}), quickest step {best[way]:.0f}; {versions[way]}"
-        if way != "ours":
-            ratios = middle["ours"] / middle[way], best["ours"] / best[way]
+    tell(args, about, results["ours"], speeds, best, {w: r["version"] for w, r in results.items()})
+
+
+def tell(args, about: dict, mine: dict, speeds: dict, best: dict, versions: dict) -> None:
+    """Print what ran, then each way's medians, ratios and utilisation."""
+    rows, length = about["rows"]
+    model = about["model"]
+    gib = sum(mine["memory"].values()) / 2**30
+    print(
+        f"{mine['parameters']:,} parameters, {model['dtype']}, remat {model['remat']},"
+        f" {mine['device']}, {args.threads} threads of {os.cpu_count()}, Python"
+        f" {platform.python_version()}, {platform.machine()}; {gib:.1f} GiB a device\n"
+        f"packed: {rows} x {length} positions {about['fill'][0]:.1%} full, {about['slots']}"
+        f" image slots; padded: {min(about['samples'])} to {max(about['samples'])} samples of"
+        f" {about['longest'][0]} to {about['longest'][1]} positions {about['fill'][1]:.1%} full"
+    )
+    # A mean step's work, and samples, give the work of a sample.
+    ideal, hardware = (
+        sum(step[kind] for step in about["work"]) / sum(about["samples"])
+        for kind in ("ideal", "hardware")
+    )
+    images = sum(step["images"] for step in about["work"]) / sum(about["samples"])
+    for way, values in speeds.items():
+        middle, quickest = statistics.median(values), max(best[way])
+        line = f"{NAMES[way]:14} {middle:7.1f} samples/s ({min(values):.0f} to {max(values):.0f}),"
+        line += f" {middle * images:.1f} images/s, quickest step {quickest:.0f},"
+        line += f" {middle * ideal / mine['peak']:.1%} of peak by the ideal count"
+        if way == "ours":
+            line += f", {middle * hardware / mine['peak']:.1%} by what is multiplied"
+        else:
+            ratios = statistics.median(speeds["ours"]) / middle, max(best["ours"]) / quickest
             line += "; ours is {:.2f} x, by the quickest steps {:.2f} x".format(*ratios)
-        print(line)
-    print(f"load average {os.getloadavg()[0]:.1f}: other work on the machine changes the figures")
+        print(f"{line}; {versions[way]}")
+    print(
+        f"peak {mine['peak'] / 1e12:.3f} TFLOP/s ({mine['peak_is']}); load average"
+        f" {os.getloadavg()[0]:.1f}: other work on the machine changes the figures"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Captioned photographs of web size as two sources and a text source, for the input benchmarks.
+"""Captioned photographs of web size as two sources, for the input benchmarks.
 
 Pictures are those that scikit-image carries; captions are random words, about 40 tokens, so that a
 sample of the released geometry has about 298 positions, as stage 1's have.
@@ -34,10 +34,8 @@ def jpegs(width: int, height: int) -> list[bytes]:
     return files
 
 
-def write(root: Path, *, size: tuple[int, int], records: int, text_share: float = 0.0):
-    """Sources of `records` samples each under `root`, with the stage's weights; `text_share` of the
-    samples come from a third source without pictures.
-    """
+def write(root: Path, *, size: tuple[int, int], records: int):
+    """Sources of `records` samples each under `root`, with the stage's weights."""
     files, draw = jpegs(*size), random.Random(0)
 
     def words(mean: float, spread: float) -> str:
@@ -50,12 +48,7 @@ def write(root: Path, *, size: tuple[int, int], records: int, text_share: float 
             for n in range(records)
         )
         folder = _write(root / name, name, captions)
-        sources.append(SourceConfig(name, folder, name, weight * (1 - text_share)))
-    if text_share:
-        texts = (
-            schema.Record(f"text{n}", "text", "en", text=words(300, 120)) for n in range(records)
-        )
-        sources.append(SourceConfig("text", _write(root / "text", "text", texts), "en", text_share))
+        sources.append(SourceConfig(name, folder, name, weight))
     return tuple(sources)
 
 

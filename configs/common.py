@@ -125,6 +125,7 @@ def use_scenes(config: ConfigDict, folder: str, weights: dict[str, float]) -> No
             tokenizer=f"{folder}/tokenizer.model",
             **seen,
             seq_len=256,
+            slot_rows=1,
             global_rows=8,
             virtual_shards=8,
             num_workers=1,

@@ -8,9 +8,9 @@ tokens:
     segments    1     1   1     1   1    1   1   |   2    2   2     2    2     2   2   |  0   0
     positions   0     1   2     3   4    5   6   |   0    1   2     3    4     5   6   |  0   0
 
-The k-th `<imgpad>` of a row takes query k % Q of the image in slot k // Q: nothing else ties images
-to text.
-Letters: B rows, T positions, I image slots of a row, R image side in pixels.
+B / G successive rows are a group and share its I image slots: the k-th `<imgpad>` of a group, row
+after row, takes query k % Q of the image in slot k // Q. Nothing else ties images to text.
+Letters: B rows, T positions, G groups of rows, I image slots of a group, R image side in pixels.
 """
 
 from typing import NamedTuple
@@ -29,5 +29,5 @@ class Batch(NamedTuple):
     segments: Int32[np.ndarray, "B T"]  # 1, 2, .. by sample of the row; 0 is padding
     positions: Int32[np.ndarray, "B T"]  # restart at 0 with every sample
     sources: Int32[np.ndarray, "B T"]  # index into config.data.sources (metrics only)
-    images: UInt8[np.ndarray, "B I R R 3"]  # RGB, already at model size; empty slots are zero
-    image_mask: Bool[np.ndarray, "B I"]  # which slots hold an image; filled from the left
+    images: UInt8[np.ndarray, "G I R R 3"]  # RGB, already at model size; empty slots are zero
+    image_mask: Bool[np.ndarray, "G I"]  # which slots hold an image; filled from the left

@@ -54,7 +54,12 @@ class SourceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class StreamConfig:
-    """Rows of `seq_len` positions with `image_slots` images; see `qwenvl_jax/batch.py`."""
+    """Rows of `seq_len` positions, of which each `slot_rows` successive ones share `image_slots`
+    images; see `qwenvl_jax/batch.py`.
+
+    The vision tower computes every slot, filled or not. A few percent more slots than pictures
+    suffice where several rows share them; `slots_empty` in a run's metrics is what is left over.
+    """
 
     sources: tuple[SourceConfig, ...]
     tokenizer: str  # a file; empty: the installed Qwen vocabulary
@@ -63,6 +68,7 @@ class StreamConfig:
     image_size: int
     num_queries: int
     global_rows: int
+    slot_rows: int = 1  # divides the rows that a device holds in a microbatch
     virtual_shards: int = 64
     look_ahead: int = 64  # samples among which a virtual shard chooses what fills a row
     seed: int = 0
@@ -72,7 +78,7 @@ class StreamConfig:
 
     def __post_init__(self):
         least = dict(seq_len=1, image_slots=0, image_size=1, num_queries=1, global_rows=1)
-        least |= dict(virtual_shards=1, look_ahead=1, num_workers=0, prefetch=1)
+        least |= dict(slot_rows=1, virtual_shards=1, look_ahead=1, num_workers=0, prefetch=1)
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise ValueError(f"config.data.{name}={getattr(self, name)}: at least {minimum}")
@@ -90,6 +96,12 @@ class StreamConfig:
             raise ValueError(
                 f"config.data.global_rows={self.global_rows} is not a multiple of"
                 f" config.data.virtual_shards={self.virtual_shards}"
+            )
+        rows = self.global_rows // self.virtual_shards
+        if rows % self.slot_rows:
+            raise ValueError(
+                f"config.data.slot_rows={self.slot_rows} does not divide the {rows} rows of a batch"
+                " that a virtual shard fills (config.data.global_rows / config.data.virtual_shards)"
             )
         if self.image_slots and self.num_queries + 2 > self.seq_len:
             raise ValueError(
@@ -115,9 +127,9 @@ class StreamConfig:
         """The global batch as arrays' shapes and dtypes, without the arrays."""
         import jax  # the only place: workers never come here
 
-        rows, length, slots = self.global_rows, self.seq_len, self.image_slots
-        text = jax.ShapeDtypeStruct((rows, length), np.int32)
-        pixels = (rows, slots, self.image_size, self.image_size, 3)
+        groups, slots = self.global_rows // self.slot_rows, self.image_slots
+        text = jax.ShapeDtypeStruct((self.global_rows, self.seq_len), np.int32)
+        pixels = (groups, slots, self.image_size, self.image_size, 3)
         images = jax.ShapeDtypeStruct(pixels, np.uint8)
-        mask = jax.ShapeDtypeStruct((rows, slots), np.bool_)
+        mask = jax.ShapeDtypeStruct((groups, slots), np.bool_)
         return Batch(text, text, text, text, text, images, mask)

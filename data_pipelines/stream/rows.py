@@ -20,7 +20,7 @@ from qwenvl_jax.text.tokenizer import load_tokenizer
 
 
 class Row(NamedTuple):
-    fields: Batch  # without the batch dim
+    fields: Batch  # without the batch dim, images without empty slots
     state: Int64[np.ndarray, " S"]  # of the row's virtual shard, after this row
 
 

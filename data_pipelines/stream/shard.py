@@ -42,6 +42,7 @@ class VirtualShard:
         self._taken, self._before = parts.taken, parts.before
         self._weights = config.weights_at(max(parts.step - 1, 0))
         self._mixture = self._mix()
+        self._free = config.image_slots  # of the group that the next row belongs to
         self._skipped = dict(zip(REASONS, parts.skipped, strict=True))
         self._waiting = [
             (source, position, self._read_again(source, position))
@@ -125,15 +126,20 @@ class VirtualShard:
         return source, self._taken[source] - 1
 
     def row(self) -> Batch:
-        """The next row: the fields of Batch without the batch dim."""
+        """The next row: the fields of Batch without the batch dim, images without empty slots."""
         self._fill()
         config = self._config
+        place = self._rows % config.slot_rows
+        if place == 0:
+            self._free = config.image_slots
         chosen = pack(
             [len(sample.tokens) for _, _, sample in self._waiting],
             [len(sample.images) for _, _, sample in self._waiting],
             row_length=config.seq_len,
-            slots=config.image_slots,
+            slots=self._free,
+            rows=config.slot_rows - place,
         )
+        self._free -= sum(len(self._waiting[i][2].images) for i in chosen)
         row = build_row([(self._waiting[i][0], self._waiting[i][2]) for i in chosen], config)
         taken = set(chosen)
         self._waiting = [entry for i, entry in enumerate(self._waiting) if i not in taken]
@@ -145,18 +151,16 @@ class VirtualShard:
 def build_row(samples: Sequence[tuple[int, Sample]], config: StreamConfig) -> Batch:
     """Lay (source, sample) pairs one after the other into a row; the rest is padding."""
     T, R = config.seq_len, config.image_size
+    pictures = [image for _, sample in samples for image in sample.images]
+    images = np.stack(pictures) if pictures else np.zeros((0, R, R, 3), np.uint8)
     tokens, segments, positions, sources = (np.zeros(T, np.int32) for _ in range(4))
     targets = np.full(T, IGNORE, np.int32)
-    images = np.zeros((config.image_slots, R, R, 3), np.uint8)
-    image_mask = np.zeros(config.image_slots, bool)
-    start = slot = 0
+    start = 0
     for number, (source, sample) in enumerate(samples, 1):
         here = slice(start, start + len(sample.tokens))
         tokens[here], targets[here] = sample.tokens, sample.targets
         segments[here], sources[here] = number, source
         positions[here] = np.arange(len(sample.tokens))
-        for image in sample.images:
-            images[slot], image_mask[slot] = image, True
-            slot += 1
         start = here.stop
-    return Batch(tokens, targets, segments, positions, sources, images, image_mask)
+    mask = np.ones(len(images), bool)
+    return Batch(tokens, targets, segments, positions, sources, images, mask)

@@ -79,7 +79,7 @@ class Stream:
         grid = [[self._row() for _ in range(self._local)] for _ in range(per_shard)]
         self._states = np.stack([row.state for row in grid[-1]])
         ordered = [grid[j][s].fields for s in range(self._local) for j in range(per_shard)]
-        return Batch(*(np.stack(field) for field in zip(*ordered, strict=True)))
+        return collate(ordered, rows=self._config.slot_rows, slots=self._config.image_slots)
 
     def _row(self) -> Row:
         row = next(self._rows)
@@ -117,6 +117,21 @@ class Stream:
         close = getattr(self._rows, "close", None)
         if close is not None:
             close()
+
+
+def collate(ordered: Sequence[Batch], *, rows: int, slots: int) -> Batch:
+    """Rows to a batch: the images of each `rows` successive ones side by side in `slots` slots."""
+    *text, images, _ = (list(field) for field in zip(*ordered, strict=True))
+    groups = len(images) // rows
+    pixels = np.zeros((groups, slots, *images[0].shape[1:]), np.uint8)
+    mask = np.zeros((groups, slots), bool)
+    for group in range(groups):
+        slot = 0
+        for row in images[group * rows : (group + 1) * rows]:
+            here = slice(slot, slot + len(row))
+            pixels[group, here], mask[group, here] = row, True
+            slot = here.stop
+    return Batch(*(np.stack(field) for field in text), pixels, mask)
 
 
 def eval_batches(

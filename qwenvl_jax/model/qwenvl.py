@@ -40,15 +40,18 @@ class QwenVL(nn.Module):
     def see(self, images_MRRC):
         return self.adapter(self.vit(images_MRRC))
 
-    def embed(self, tokens_BT, images_BIRRC):
+    def embed(self, tokens_BT, images_GIRRC):
         """Token embeddings with every image in its place."""
         x_BTD = self.decoder.embed(tokens_BT)
-        B, slots = images_BIRRC.shape[:2]
+        groups, slots = images_GIRRC.shape[:2]
         if slots == 0:
             return x_BTD
-        features = self.see(images_BIRRC.reshape(B * slots, *images_BIRRC.shape[2:]))
-        features = features.reshape(B, slots, *features.shape[1:])
-        return splice(x_BTD, features, tokens_BT, self.config.decoder.image_pad_id)
+        features = self.see(images_GIRRC.reshape(groups * slots, *images_GIRRC.shape[2:]))
+        features = features.reshape(groups, slots, *features.shape[1:])
+        # The rows of a group one after the other, as one long row.
+        tokens, rows = tokens_BT.reshape(groups, -1), x_BTD.reshape(groups, -1, x_BTD.shape[-1])
+        spliced = splice(rows, features, tokens, self.config.decoder.image_pad_id)
+        return spliced.reshape(x_BTD.shape)
 
     def run(self, x_BTD, visibility, alpha_B, q_scale_BT11, cache=None, slot=0):
         return self.decoder(
@@ -63,8 +66,8 @@ class QwenVL(nn.Module):
     def logits(self, hidden_BTD):
         return self.decoder.logits(hidden_BTD)
 
-    def everything(self, tokens_BT, images_BIRRC):
-        x_BTD = self.embed(tokens_BT, images_BIRRC)
+    def everything(self, tokens_BT, images_GIRRC):
+        x_BTD = self.embed(tokens_BT, images_GIRRC)
         B, T = tokens_BT.shape
         ones = jnp.ones((B, T), jnp.int32)
         hidden, _, _ = self.run(
@@ -92,10 +95,10 @@ def embed(
     config: ModelConfig,
     params: Params,
     tokens_BT: Int32[Array, "B T"],
-    images_BIRRC: UInt8[Array, "B I R R C"],
+    images_GIRRC: UInt8[Array, "G I R R C"],
 ) -> Float[Array, "B T D"]:
-    """The decoder's input."""
-    return QwenVL(config).apply({"params": params}, tokens_BT, images_BIRRC, method=QwenVL.embed)
+    """The decoder's input. B / G successive rows take the images of a group (see `batch.py`)."""
+    return QwenVL(config).apply({"params": params}, tokens_BT, images_GIRRC, method=QwenVL.embed)
 
 
 def long_context(

@@ -75,7 +75,7 @@ def check(config: TrainConfig, batch_shapes: Batch, mesh: Mesh) -> None:
     Raises:
       ValueError: names config key, axis and sizes that work.
     """
-    _check_rows(batch_shapes.tokens.shape[0], config, mesh)
+    _check_rows(batch_shapes, config, mesh)
     _check_heads(config, mesh)
 
 
@@ -90,15 +90,16 @@ def layout(config: TrainConfig, mesh: Mesh) -> tuple[tuple, tuple]:
     return shapes, state_lib.shardings(mesh, tx, *shapes)
 
 
-def _check_rows(rows: int, config: TrainConfig, mesh: Mesh) -> None:
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    micro = rows // config.optim.accumulation
-    if micro % ways:
-        near = [n * ways * config.optim.accumulation for n in (micro // ways, micro // ways + 1)]
+def _check_rows(batch_shapes: Batch, config: TrainConfig, mesh: Mesh) -> None:
+    ways, count = mesh.shape["data"] * mesh.shape["fsdp"], config.optim.accumulation
+    rows, groups = batch_shapes.tokens.shape[0], batch_shapes.images.shape[0]
+    unit = ways * count * (rows // groups)
+    if rows % unit:
+        near = [n * unit for n in (rows // unit, rows // unit + 1) if n]
         raise ValueError(
-            f"config.data.global_rows={rows} in {config.optim.accumulation} microbatches of"
-            f" {micro} rows does not divide over data x fsdp = {ways} devices; nearest that do:"
-            f" {[n for n in near if n]}"
+            f"config.data.global_rows={rows} does not divide over data x fsdp = {ways} devices in"
+            f" config.optim.accumulation={count} microbatches of whole groups of"
+            f" config.data.slot_rows={rows // groups} rows; nearest that do: {near}"
         )
 
 

@@ -57,6 +57,7 @@ class Report:
     ):
         self._workdir, self._config, self._sources = workdir, config, sources
         self._positions = int(np.prod(batch_shapes.tokens.shape))
+        self._slots = int(np.prod(batch_shapes.image_mask.shape))
         kind = mesh.devices.flat[0].device_kind
         self._peak = flops.PEAK.get(kind, 0.0) * mesh.devices.size
         self._devices = f"{mesh.devices.size} x {kind}"
@@ -108,6 +109,8 @@ class Report:
             "loss": scalars["loss"],
             "padding": 1 - scalars["tokens"] / self._positions,
         }
+        if self._slots:
+            scalars["slots_empty"] = 1 - scalars["images"] / self._slots
         scalars["lr/vit_first"] = vit_rate
         scalars["flops"] = self._ideal_flops(scalars, sums)
         speed = {

@@ -40,14 +40,16 @@ def by_source(losses_BT: jax.Array, batch: Batch, num_sources: int) -> Metrics:
 
 
 def microbatches(batch: Batch, count: int) -> Batch:
-    """(B, ..) -> (count, B / count, ..): microbatch m takes rows m, m + count, ..
+    """(B, ..) -> (count, B / count, ..): microbatch m takes groups of rows m, m + count, ..
 
     Strided, because a device holds consecutive rows: every device then has its share of each
-    microbatch.
+    microbatch. Whole groups, because their rows share images.
     """
+    groups = batch.images.shape[0]
 
     def split(x):
-        rows = x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+        rows = x.reshape(groups // count, count, -1, *x.shape[1:]).swapaxes(0, 1)
+        rows = rows.reshape(count, -1, *x.shape[1:])
         return constrain(rows, None, "batch", *[None] * (x.ndim - 1))
 
     return jax.tree.map(split, batch)

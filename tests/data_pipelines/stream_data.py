@@ -17,7 +17,8 @@ from data_pipelines.build import shards
 from data_pipelines.stream.config import SourceConfig, StreamConfig
 from qwenvl_jax.text.sentence_piece import train_sentencepiece
 
-IMAGE_SIZE, QUERIES, SLOTS, LENGTH = 8, 3, 4, 64
+IMAGE_SIZE, QUERIES, SLOTS, LENGTH = 8, 3, 6, 64
+TOGETHER = 2  # rows that share the slots
 # What is wrong with which record of `en`, and the reason it must be counted under.
 BAD = {
     3: "bad_record",  # no msgpack
@@ -116,6 +117,7 @@ def make_config(root: Path, *, bad: bool = True, **changes) -> StreamConfig:
         tokenizer=str(root / "tokenizer.model"),
         seq_len=LENGTH,
         image_slots=SLOTS,
+        slot_rows=TOGETHER,
         image_size=IMAGE_SIZE,
         num_queries=QUERIES,
         global_rows=8,

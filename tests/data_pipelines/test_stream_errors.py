@@ -76,6 +76,8 @@ def test_empty_source(tmp_path):
         (dict(virtual_shards=0), "virtual_shards=0"),
         (dict(look_ahead=0), "look_ahead=0"),
         (dict(prefetch=0), "prefetch=0"),
+        (dict(slot_rows=0), "slot_rows=0"),
+        (dict(slot_rows=4), "slot_rows=4 does not divide the 2 rows"),
         (dict(num_workers=-1), "num_workers=-1"),
         (dict(seq_len=4), "seq_len=4.*num_queries=3"),
         (dict(sources=()), "sources is empty"),

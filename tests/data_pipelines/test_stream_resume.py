@@ -82,11 +82,13 @@ def test_the_seed_matters_and_rows_differ(config, whole):
 
 def test_global_rows_may_change_at_a_restart(config, whole):
     """Each virtual shard goes on where it stood: rows depend on the shard, not on the batch."""
-    half = dataclasses.replace(config, global_rows=4)
-    stream = Stream(half, state=whole[1][1])
-    first, second = next(stream), next(stream)
-    np.testing.assert_array_equal(first.tokens, whole[2][0].tokens[0::2])
-    np.testing.assert_array_equal(second.tokens, whole[2][0].tokens[1::2])
+    twice = dataclasses.replace(config, global_rows=16)
+    batch = next(Stream(twice, state=whole[1][1]))
+    shards = config.virtual_shards
+    parts = [whole[n][0].tokens.reshape(shards, 2, -1) for n in (2, 3)]
+    np.testing.assert_array_equal(
+        batch.tokens.reshape(shards, 4, -1), np.concatenate(parts, axis=1)
+    )
 
 
 def test_eval_batches_are_the_same_every_time(config, whole):

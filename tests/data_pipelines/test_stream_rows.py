@@ -14,6 +14,7 @@ from tests.data_pipelines.stream_data import (
     BAD,
     QUERIES,
     RECORDS,
+    SLOTS,
     colour,
     make_config,
     numbers,
@@ -41,7 +42,7 @@ def one_sample_rows(config):
     """A config whose every row is one sample, in the order of its single virtual shard."""
     sources = (dataclasses.replace(config.sources[0], weight=1.0),)
     return dataclasses.replace(
-        config, sources=sources, look_ahead=1, virtual_shards=1, global_rows=1
+        config, sources=sources, look_ahead=1, virtual_shards=1, global_rows=1, slot_rows=1
     )
 
 
@@ -54,20 +55,40 @@ def order(config, tokenizer, count):
     return [number for _, number in found]
 
 
-def test_rows_are_as_the_batch_is_documented(config, tokenizer):
-    """Every field against the drawing in batch.py, read from the ids and pixels alone."""
+def rows_of(batch, imgpad):
+    """Its rows, each with the pictures that its own `<img>` stand for, and the masks of all slots:
+    by the rule that a group's pictures stand in the order of its rows.
+    """
+    together = len(batch.tokens) // len(batch.images)
+    for group, (slots, mask) in enumerate(zip(batch.images, batch.image_mask, strict=True)):
+        first, taken = group * together, 0
+        for row in range(first, first + together):
+            text = [field[row] for field in batch[:5]]
+            pictures = int((text[0] == imgpad).sum()) // QUERIES
+            yield *text, slots[taken : taken + pictures]
+            taken += pictures
+        assert mask.tolist() == [slot < taken for slot in range(len(mask))]
+        assert not slots[~mask].any()
+
+
+@pytest.mark.parametrize("together", [1, 2, 4])
+def test_rows_are_as_the_batch_is_documented(config, tokenizer, together):
+    """Every field against the drawing in batch.py, read from the ids and pixels alone; slots of a
+    row and slots that rows share.
+    """
     special = tokenizer.specials
+    config = dataclasses.replace(
+        config, slot_rows=together, image_slots=max(SLOTS, 3 * together), global_rows=16
+    )
     stream = Stream(config)
     seen = set()
-    for row in (row for _ in range(12) for row in zip(*next(stream), strict=True)):
-        tokens, targets, segments, positions, sources, images, mask = row
+    for row in (row for _ in range(6) for row in rows_of(next(stream), special.imgpad)):
+        tokens, targets, segments, positions, sources, images = row
         filled = segments > 0
         assert not filled[filled.sum() :].any()  # padding comes last
         for field, empty in ((tokens, 0), (targets, IGNORE), (positions, 0), (sources, 0)):
             assert (field[~filled] == empty).all()
         pads = np.flatnonzero(tokens == special.imgpad)
-        assert mask.tolist() == [slot < len(pads) // QUERIES for slot in range(len(mask))]
-        assert not images[~mask].any()
         found = numbers(tokens, segments, sources, tokenizer)
         seen.update(found)
         for segment, (source, number) in enumerate(found, 1):
@@ -143,7 +164,7 @@ def test_nothing_is_lost_between_reading_and_rows(config, tokenizer):
 def test_mix_of_rows_follows_the_weights(clean, tokenizer):
     """0.7 to 0.3 of the samples, whatever their lengths and their sources' sizes."""
     stream, count = Stream(clean), Counter()
-    for row in (row for _ in range(60) for row in zip(*next(stream), strict=True)):
+    for row in (row for _ in range(60) for row in zip(*next(stream)[:5], strict=True)):
         count.update(source for source, _ in numbers(row[0], row[2], row[4], tokenizer))
     total = sum(count.values())
     # Each of 4 shards is exact to 1 sample in what it has read, of which 6 may still wait.

@@ -18,7 +18,9 @@ from launch import hosts, stage
 ROOT = Path(__file__).parents[2]
 CHANGES = {
     "data.global_rows": 4,
-    "data.virtual_shards": 4,
+    "data.virtual_shards": 2,
+    "data.slot_rows": 2,
+    "data.image_slots": 18,
     "data.look_ahead": 24,
     "data.num_workers": 0,
     "heldout.batches": 1,

@@ -14,7 +14,7 @@ from qwenvl_jax.parallel.mesh import MeshConfig
 from qwenvl_jax.train import program, trainer
 from qwenvl_jax.train.config import TrainConfig
 from tests.batches import packed_batch, shapes_of, toy_model
-from tests.train.test_step import optim_config
+from tests.train.test_step import optim_config, sharing
 
 MESHES = [(1, 1, 1), (8, 1, 1), (1, 8, 1), (1, 4, 2), (2, 2, 2)]
 
@@ -138,6 +138,15 @@ def test_two_logical_axes_on_one_mesh_axis_are_refused():
 def test_sizes_that_do_not_fit_are_named(mesh, message):
     with pytest.raises(ValueError, match=message):
         prepare(mesh)
+
+
+def test_rows_that_share_slots_stay_on_one_device():
+    """Split over two devices, a group's images would have to travel."""
+    config = TrainConfig(seed=0, model=toy_model(), optim=optim_config(), mesh=MeshConfig(4, 1, 1))
+    batch = sharing(packed_batch(np.random.default_rng(0)), 4)
+    devices = jax.devices()[:4]
+    with pytest.raises(ValueError, match=r"config\.data\.slot_rows=4 .*nearest that do: \[16\]"):
+        program.prepare(config, shapes_of(batch), num_sources=2, devices=devices)
 
 
 def test_a_dim_that_does_not_divide_is_named():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from qwenvl_jax import trees
+from qwenvl_jax.batch import Batch
 from qwenvl_jax.train import optim, step
 from qwenvl_jax.train import state as state_lib
 from qwenvl_jax.train.optim import OptimConfig
@@ -62,6 +63,37 @@ def test_accumulation_equals_the_large_batch():
             # hence the floor.
             scale = max(np.abs(leaf).max(), 1e-6)
             np.testing.assert_allclose(leaves[path] / scale, leaf / scale, atol=1e-4, err_msg=path)
+
+
+def sharing(batch: Batch, together: int) -> Batch:
+    """The same rows, their pictures in slots that so many successive rows share."""
+    mask = batch.image_mask.reshape(-1, together * batch.image_mask.shape[1])
+    images = batch.images.reshape(*mask.shape, *batch.images.shape[2:])
+    slots = int(mask.sum(axis=1).max())
+    shared = np.zeros((len(mask), slots, *images.shape[2:]), np.uint8)
+    filled = np.arange(slots) < mask.sum(axis=1)[:, None]
+    for group, pixels in enumerate(images):
+        shared[group, filled[group]] = pixels[mask[group]]
+    return batch._replace(images=shared, image_mask=filled)
+
+
+@pytest.mark.parametrize(("together", "accumulation"), [(2, 1), (4, 2), (2, 4)])
+def test_rows_that_share_slots_see_their_own_pictures(together, accumulation):
+    """Else a picture would meet another row's text, in one group or across microbatches."""
+    batch = packed_batch(np.random.default_rng(1))
+    fewer = sharing(batch, together)
+    assert fewer.image_mask.size < batch.image_mask.size
+    assert fewer.image_mask.sum() == batch.image_mask.sum()
+    results = []
+    for rows, count in ((batch, 1), (fewer, accumulation)):
+        state, frozen, train = make(optim_config(trainable=".*", accumulation=count))
+        _, metrics = train(state, frozen, rows)
+        results.append(metrics)
+    own, shared = results
+    np.testing.assert_allclose(shared["loss_sum"], own["loss_sum"], rtol=1e-5)
+    for tower in ("vit", "adapter", "decoder"):
+        name = f"grad_norm/{tower}"
+        np.testing.assert_allclose(shared[name], own[name], rtol=1e-4, err_msg=name)
 
 
 def test_losses_are_attributed_to_their_source():
