@@ -40,8 +40,8 @@ CHARACTERS = "的一是在不了有和人这中大为上个国我以要他时来
 # Page -> devices that share a batch's rows, and (slot_rows, image_slots) to try beside the page's.
 STAGES = {
     "stage1": (stage1, 256, []),
-    "stage2": (stage2, 128, [(1, 7), (1, 4), (2, 8), (8, 29)]),
-    "stage3": (stage3, 4, [(1, 7), (1, 5)]),
+    "stage2": (stage2, 128, [(1, 7), (2, 8), (4, 15)]),
+    "stage3": (stage3, 4, [(1, 7), (2, 8)]),
 }
 
 

@@ -82,13 +82,16 @@ def work(training, batch: Batch, backend: str) -> dict[str, float]:
     probes |= {"decoder": "decoder/embedding"}
     trained = {tower for tower, path in probes.items() if training.optim.is_trainable(path)}
     tokens, images = float((batch.segments > 0).sum()), float(batch.image_mask.sum())
-    samples = float(batch.segments.max(axis=1).sum())
+    samples, labelled = (
+        float(batch.segments.max(axis=1).sum()),
+        float((batch.targets != IGNORE).sum()),
+    )
     ideal = flops.ideal_step_flops(
         training.model,
         trained,
         images=images,
         tokens=tokens,
-        labelled=float((batch.targets != IGNORE).sum()),
+        labelled=labelled,
         context=tokens / samples / 2,
     )
     rows, length = batch.tokens.shape
@@ -98,8 +101,8 @@ def work(training, batch: Batch, backend: str) -> dict[str, float]:
         rows=rows,
         length=length,
         images=batch.image_mask.size,
-        splash=backend
-        != "cpu",  # a kernel that skips what is masked; cuDNN's blocks differ a little
+        head_positions=labelled,  # a last chunk that is not full is left out
+        splash=backend != "cpu",  # a kernel that skips what is masked; cuDNN's differs a little
     )
     return {"ideal": ideal, "hardware": hardware, "images": images}
 

@@ -13,7 +13,7 @@ and see the same samples, so their losses must agree step by step: the script fa
 Compilation and the first steps are not timed; turning NumPy batches into device arrays is.
 
 Utilisation is told by two counts: ideal (what the samples must cost) and what our program
-multiplies (padding, recomputed blocks, all logits); of the chip's stated peak where it is known,
+multiplies (padding and recomputed blocks as well); of the chip's stated peak where it is known,
 else of what one large matmul reaches in the same process.
 """
 

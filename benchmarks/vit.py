@@ -126,7 +126,7 @@ def in_jax(args: argparse.Namespace) -> tuple[dict[str, dict], dict]:
     found = alternate(ways, args.rounds)
     forward = flops.image_flops(config) - flops.adapter_flops(config)
     hardware = hardware_flops(
-        config, {"vit"}, rows=0, length=0, images=args.images,
+        config, {"vit"}, rows=0, length=0, images=args.images, head_positions=0,
         splash=jax.default_backend() == "tpu",
     ) - 3 * args.images * flops.adapter_flops(config)  # fmt: skip
     kind = jax.devices()[0].device_kind

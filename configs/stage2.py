@@ -10,10 +10,6 @@ The paper's table (arXiv 2308.12966 v3, table 8):
     text        rows of 2,048, which hold about 4 samples of this mixture each (an estimate from
                 typical lengths: the paper gives none), so 1,024 rows are 4,096 samples
 
-Four rows of a device share image slots, so a microbatch gives each at least 4: 8 microbatches are
-for 32 devices along data x fsdp at most. With more, lower `config.optim.accumulation` (2 for 128),
-which changes memory alone.
-
 That a batch is counted in samples follows from the paper's own numbers: 19,000 steps of 4,096 are
 the 76.8 M samples of its table, once.
 
@@ -42,8 +38,8 @@ def get_config(arg: str = "") -> ConfigDict:
                 image_size=448,
                 num_queries=256,
                 seq_len=2048,
-                image_slots=15,
-                slot_rows=4,  # rows that share them: 4 hold about 14 pictures
+                image_slots=4,  # a row holds about 3.6
+                slot_rows=1,  # rows that share them: 4 that share 15 leave fewer empty
                 global_rows=1024,
                 virtual_shards=64,
                 look_ahead=64,

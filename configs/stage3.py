@@ -11,9 +11,8 @@ The paper's table (arXiv 2308.12966 v3, table 8):
                 so 32 rows are 128 samples
 
 The table's layer-wise decay of 0 for the ViT says that it is frozen: here no parameter of it is
-trained. Four rows a microbatch, of which two share image slots, are for 4 devices at most; with
-more, lower `config.optim.accumulation`, which changes memory alone, or have rows share no slots
-(`config.data.slot_rows=1`, `config.data.image_slots=5`).
+trained. Four rows a microbatch are for 8 devices at most; with more, lower
+`config.optim.accumulation`, which changes memory alone.
 
 Variants: `configs/stage3.py:demo,data=FOLDER` is the same stage on the embedded scenes.
 """
@@ -35,10 +34,10 @@ def get_config(arg: str = "") -> ConfigDict:
                 image_size=448,
                 num_queries=256,
                 seq_len=2048,
-                image_slots=8,
-                slot_rows=2,  # rows that share them
+                image_slots=5,  # the most of a dialogue
+                slot_rows=1,  # rows that share them: 2 that share 8 leave fewer empty
                 global_rows=32,
-                virtual_shards=16,
+                virtual_shards=32,
                 look_ahead=64,
                 seed=0,
                 num_workers=8,
