@@ -46,7 +46,7 @@ def plan(
     import jax
 
     from launch import stage
-    from launch.plan import cost, hlo, memory, report
+    from launch.plan import cost, hlo, memory, report, traffic
     from launch.plan.analytic import hardware_flops
     from qwenvl_jax.model import windows
     from qwenvl_jax.parallel import mesh as mesh_lib
@@ -105,7 +105,7 @@ def plan(
             labelled=labelled,
             context=sample_tokens / 2,
         ),
-        traffic=cost.memory_bytes(compiled),
+        traffic=traffic.memory_bytes(compiled),
         found=cost.collectives(compiled, sizes),
         images=images,
         steps=training.optim.steps,

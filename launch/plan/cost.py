@@ -1,4 +1,4 @@
-"""Matmul FLOPs, memory traffic and collective traffic of a program, on one device."""
+"""Matmul FLOPs and collective traffic of a program, on one device."""
 
 import itertools
 import math
@@ -8,12 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from launch.plan.hlo import ON_CHIP, Instruction, Program
+from launch.plan.hlo import Instruction, Program
+from launch.plan.traffic import size_of
 
-_FREE = {
-    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional",
-    "call", "after-all", "iota", "partition-id",
-}  # fmt: skip
 _COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
 
@@ -106,94 +103,6 @@ def _covered(size: int, taps: int, outs: int, stride: int, pad: int, grow: int, 
     return int(((at >= 0) & (at < (size - 1) * grow + 1) & (at % grow == 0)).sum())
 
 
-def memory_bytes(program: Program) -> float:
-    """Bytes that instructions read from and write to the device's main memory.
-
-    A fusion that takes a slice of an operand reads the slice alone, one that updates a part of its
-    result writes the part.
-    """
-    total = 0.0
-    for name, body in program.computations.items():
-        runs = program.runs.get(name, 0.0)
-        if not runs or name in program.fused:
-            continue
-        for instruction in body.values():
-            if instruction.op not in _FREE:
-                total += runs * _traffic(instruction, body, program)
-    return total
-
-
-def _traffic(instruction: Instruction, body: dict[str, Instruction], program: Program) -> float:
-    if instruction.op.endswith("-start"):
-        return 0.0
-    if instruction.op.endswith("-done"):  # counted here, where the result is
-        start = body[instruction.operands[0]]
-        if "calls=" in start.text:  # its work stands in a computation of its own
-            return 0.0
-        read, written = _on_main(body[start.operands[0]]), _on_main(instruction)
-        copies = instruction.op in ("copy-done", "slice-done")
-        return (min(read, _bytes(instruction)) if copies else read) + written
-    inner = None
-    if instruction.op == "fusion":
-        called = re.search(r"calls=%([^\s,]+)", instruction.text)[1]
-        inner = list(program.computations[called].values())
-    read = sum(
-        _read(instruction, index, body[name], inner)
-        for index, name in enumerate(instruction.operands)
-        if name in body
-    )
-    return read + _written(instruction, body, inner)
-
-
-def _read(user: Instruction, index: int, operand: Instruction, inner) -> float:
-    whole = sum(a.bytes for a in operand.arrays if ON_CHIP not in a.layout)
-    if user.op in ("dynamic-slice", "slice") and not index:
-        return min(whole, _bytes(user))
-    if user.op == "dynamic-update-slice" and not index:
-        return 0.0
-    if inner is None or not whole:
-        return whole
-    inside = next(i for i in inner if i.op == "parameter" and i.text.startswith(f"{index})"))
-    users = [i for i in inner if inside.name in i.operands]
-    if users and all(i.op in ("dynamic-slice", "slice") for i in users):
-        return min(whole, sum(_bytes(i) for i in users))
-    if users and all(_updates(i, inside.name) for i in users):
-        return 0.0
-    return whole
-
-
-def _updates(user: Instruction, name: str) -> bool:
-    return user.op == "dynamic-update-slice" and user.operands[0] == name
-
-
-def _written(instruction: Instruction, body: dict[str, Instruction], inner) -> float:
-    whole = sum(a.bytes for a in instruction.arrays if ON_CHIP not in a.layout)
-    if instruction.op == "dynamic-update-slice":
-        return min(whole, _bytes(body[instruction.operands[1]]))
-    if inner is not None:
-        by_name = {i.name: i for i in inner}
-        root = next(i for i in inner if i.root)
-        parts = [by_name[name] for name in root.operands] if root.op == "tuple" else [root]
-        if len(parts) != len(instruction.arrays):  # a root that itself makes several values
-            return whole
-        return sum(
-            min(_bytes(by_name[part.operands[1]]), array.bytes)
-            if part.op == "dynamic-update-slice"
-            else array.bytes
-            for array, part in zip(instruction.arrays, parts, strict=True)
-            if ON_CHIP not in array.layout
-        )
-    return whole
-
-
-def _on_main(instruction: Instruction) -> float:
-    return float(sum(a.bytes for a in instruction.arrays if ON_CHIP not in a.layout))
-
-
-def _bytes(instruction: Instruction) -> float:
-    return float(sum(array.bytes for array in instruction.arrays))
-
-
 def collectives(program: Program, mesh: dict[str, int]) -> list[Collective]:
     """Every collective with what a device sends, by a ring: (n - 1) / n of what it ends up with,
     twice that for an all-reduce.
@@ -223,7 +132,7 @@ def collectives(program: Program, mesh: dict[str, int]) -> list[Collective]:
 
 def _sent(kind: str, instruction: Instruction, body: dict[str, Instruction], ways: int) -> float:
     share = (ways - 1) / ways
-    given = sum(_bytes(body[name]) for name in instruction.operands if name in body)
+    given = sum(size_of(body[name]) for name in instruction.operands if name in body)
     if kind == "all-gather":
         return given * (ways - 1)
     if kind == "collective-permute":
