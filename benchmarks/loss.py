@@ -1,6 +1,6 @@
 """Our chunked loss head against full logits, in JAX and in eager PyTorch, on one device.
 
-    python benchmarks/loss.py [--torch_python=PYTHON] [--rows=1 --length=4096 --chunk=512]
+    python benchmarks/loss.py [--torch_python=PYTHON] [--rows=1 --length=4096]
 
 Each way computes the summed loss and its gradient with respect to the decoder's output, the head
 frozen as in stage 1, from the same numbers: float32 on a CPU, bfloat16 with float32 losses on an
@@ -92,12 +92,12 @@ def main() -> None:
     parser.add_argument("--torch_python", help="A Python with torch; without it only JAX runs.")
     for name, default in {"rows": 1, "length": 512, "width": 256, "vocab": 32_000}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--chunk", type=int, help="Positions whose logits exist; a 32nd of all.")
+    parser.add_argument("--chunk", type=int, help="Positions whose logits exist; a 40th of all.")
     parser.add_argument("--labelled", type=float, default=0.5, help="Share of the positions.")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    args.chunk = args.chunk or max(args.rows * args.length // 32, 1)
+    args.chunk = args.chunk or max(args.rows * args.length // 40, 1)
     if args.peer:
         print(json.dumps(in_torch(args)))
         return

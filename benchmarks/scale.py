@@ -39,8 +39,8 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row("stage1", "v5e-256", (1, 128, 2), 36),
-    Row("stage2", "v5e-256", (1, 64, 4), 16),
+    Row("stage1", "v5e-256", (2, 128, 1), 18),
+    Row("stage2", "v5e-256", (1, 128, 2), 8),
     Row("stage2", "v5p-128", (1, 64, 1), 8),
     Row("stage1", "v5p-128", (1, 64, 1), 12),
     Row("stage1", "v4-512", (2, 128, 1), 9),
