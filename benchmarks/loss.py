@@ -87,17 +87,49 @@ def in_jax(args: argparse.Namespace) -> tuple[dict[str, dict], dict[str, int], s
     return alternate(ways, args.rounds), temporaries, jax.devices()[0].device_kind
 
 
+def memory_on(args: argparse.Namespace) -> str:
+    """What the head needs on a TPU chip beside its arguments, compiled here; as `--rows` a chip."""
+    import jax
+    import jax.numpy as jnp
+
+    from launch.plan.chips import get_topology
+    from qwenvl_jax.parallel import rules
+    from qwenvl_jax.parallel.mesh import MeshConfig, make_mesh
+    from qwenvl_jax.train.loss import token_losses
+
+    devices = get_topology(args.topology).devices
+    mesh = make_mesh(MeshConfig(data=-1), devices)
+    rows, everywhere = rules.batch_sharding(mesh), rules.replicated(mesh)
+    shape = (args.rows * len(devices), args.length)
+    given = (
+        jax.ShapeDtypeStruct((*shape, args.width), jnp.bfloat16, sharding=rows),
+        jax.ShapeDtypeStruct((args.width, args.vocab), jnp.bfloat16, sharding=everywhere),
+        jax.ShapeDtypeStruct(shape, jnp.int32, sharding=rows),
+    )
+    total = lambda h, w, t: token_losses(h, w, t, chunk=args.chunk).sum()  # noqa: E731
+    with jax.set_mesh(mesh):
+        stats = jax.jit(jax.value_and_grad(total)).lower(*given).compile().memory_analysis()
+    size = stats.peak_memory_in_bytes - stats.argument_size_in_bytes
+    share = size / (args.rows * args.length * args.vocab * 4)
+    return f"{args.topology}: {size / 2**20:.0f} MiB a chip, {share:.3f} of the float32 logits"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch_python", help="A Python with torch; without it only JAX runs.")
     for name, default in {"rows": 1, "length": 512, "width": 256, "vocab": 32_000}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--chunk", type=int, help="Positions whose logits exist; a 40th of all.")
+    parser.add_argument("--topology", help="Of TPUs; compiles for them and says what a chip needs.")
     parser.add_argument("--labelled", type=float, default=0.5, help="Share of the positions.")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.chunk = args.chunk or max(args.rows * args.length // 40, 1)
+    if args.topology:
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        print(memory_on(args))
+        return
     if args.peer:
         print(json.dumps(in_torch(args)))
         return
