@@ -41,7 +41,7 @@ from qwenvl_jax.model.config import AdapterConfig, DecoderConfig, ModelConfig, V
 SMALL = ModelConfig(
     VitConfig(64, 16, 64, 1, 4, 128, 4),
     AdapterConfig(4, 4),
-    DecoderConfig(32_000, 1024, 8, 8, 2752, 2048, 0),
+    DecoderConfig(32_000, 1024, 2, 8, 2752, 2048, 0),
     dtype="float32",
 )
 
