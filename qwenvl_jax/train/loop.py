@@ -51,7 +51,7 @@ def train(
       time.
       log: called with a step's index and its metrics, still on the devices; may fetch those of the
       step before.
-      timer: a context manager over the named part of the loop (`data`, `eval`, `save`, `log`).
+      timer: a context manager over the named part of the loop (`eval`, `save`, `data`, `step`).
     """
     for step in range(first, steps):
         with timer("eval"):
@@ -60,9 +60,11 @@ def train(
             save(step, state, data.state())
         with timer("data"):
             batch = next(data)
-        state, metrics = train_step(state, frozen, batch)
-        with timer("log"):
+        with timer("step"):  # where the loop waits for the step before, and so for the devices
+            state, metrics = train_step(state, frozen, batch)
             log(step, metrics)
-    evaluate(steps, state)
-    save(steps, state, data.state())
+    with timer("eval"):
+        evaluate(steps, state)
+    with timer("save"):
+        save(steps, state, data.state())
     return state

@@ -27,7 +27,8 @@ class MetricWriter:
     """Appends to `metrics.jsonl` and TensorBoard, flushed at every write.
 
     A run that resumes at step `first` drops what was logged from there on, so that its log equals
-    that of a run that was never interrupted; `lost` is how many steps that were.
+    that of a run that was never interrupted; `lost` is how many steps that were, `lost_seconds` how
+    long they took.
     """
 
     def __init__(self, workdir: Path, first: int):
@@ -35,7 +36,9 @@ class MetricWriter:
         path = workdir / "metrics.jsonl"
         logged = read_metrics(path) if path.exists() else []
         kept = [m for m in logged if m["step"] < first]
-        self.lost = len({m["step"] for m in logged if m["step"] >= first and "loss" in m})
+        lost = [m for m in logged if m["step"] >= first and "loss" in m]
+        self.lost = len({m["step"] for m in lost})
+        self.lost_seconds = float(sum(m.get("seconds", 0.0) for m in lost))
         partial = path.with_suffix(".partial")
         partial.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
         partial.replace(path)

@@ -163,10 +163,14 @@ class Report:
         self._progress.close()
         self._writer.close()
         plot_losses(self._workdir / "metrics.jsonl", self._workdir / "loss.png")
-        shares = ", ".join(f"{k.split('/')[1]} {v:.1%}" for k, v in self._timer.shares().items())
+        shares = {name.split("/")[1]: share for name, share in self._timer.shares().items()}
+        useful = shares.pop("step", 0.0)
+        rest = "".join(f", {name} {share:.1%}" for name, share in shares.items())
         logging.info(
-            "wall time %.0f s; share of it: %s; steps done again after an interruption: %d",
+            "wall time %.0f s: steps %.1f%%%s; steps done again: %d, of %.0f s",
             self._timer.elapsed(),
-            shares,
+            100 * useful,
+            rest,
             self._writer.lost,
+            self._writer.lost_seconds,
         )

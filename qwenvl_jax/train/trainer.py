@@ -108,22 +108,23 @@ def run(
     checkpoints = Checkpoints(workdir, config.checkpoint, run_config)
     with jax.set_mesh(prepared.mesh):
         first, data_state = 0, None
-        if checkpoints.latest_step() is None:
-            state, frozen = start(config, prepared)
-        else:
-            shapes, frozen_shapes = prepared.shapes
-            shardings, frozen_shardings = prepared.shardings
-            first, params, moments, frozen, data_state = checkpoints.restore(
-                params=shapes.params,
-                opt_state=shapes.opt_state,
-                frozen=frozen_shapes,
-                shardings=(shardings.params, shardings.opt_state, frozen_shardings),
-            )
-            step = jax.device_put(jnp.int32(first), shardings.step)
-            state = TrainState(step, params, moments)
-            logging.info("resuming at step %d of %s", first, workdir)
         sharding = rules.batch_sharding(prepared.mesh)
-        stream = open_stream(sharding, data_state)
+        with timer("start"):
+            if checkpoints.latest_step() is None:
+                state, frozen = start(config, prepared)
+            else:
+                shapes, frozen_shapes = prepared.shapes
+                shardings, frozen_shardings = prepared.shardings
+                first, params, moments, frozen, data_state = checkpoints.restore(
+                    params=shapes.params,
+                    opt_state=shapes.opt_state,
+                    frozen=frozen_shapes,
+                    shardings=(shardings.params, shardings.opt_state, frozen_shardings),
+                )
+                step = jax.device_put(jnp.int32(first), shardings.step)
+                state = TrainState(step, params, moments)
+                logging.info("resuming at step %d of %s", first, workdir)
+            stream = open_stream(sharding, data_state)
         report.begin(first, stream, timer)
         profiles = Profiles(Path(workdir))
 

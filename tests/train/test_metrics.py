@@ -13,7 +13,7 @@ from qwenvl_jax.train.plots import plot_losses
 def log(workdir, first, last):
     writer = MetricWriter(workdir, first)
     for step in range(first, last):
-        writer.write(step, {"loss": 1 / (step + 1), "lr": 0.1})
+        writer.write(step, {"loss": 1 / (step + 1), "lr": 0.1, "seconds": 2.0})
     return writer
 
 
@@ -25,7 +25,7 @@ def test_a_resumed_log_equals_an_uninterrupted_one(tmp_path):
     log(tmp_path / "cut", 0, 13).close()
     resumed = log(tmp_path / "cut", 10, 20)
     resumed.close()
-    assert resumed.lost == 3
+    assert (resumed.lost, resumed.lost_seconds) == (3, 6.0)
     whole, cut = ((tmp_path / n / "metrics.jsonl").read_text() for n in ("whole", "cut"))
     assert whole == cut
     assert [line["step"] for line in read_metrics(tmp_path / "cut/metrics.jsonl")] == [*range(20)]
@@ -67,7 +67,7 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
                 seen[value.tag, event.step] = value.simple_value
             data = data[16 + size :]
     assert seen["loss", 3] == pytest.approx(0.25)
-    assert len(seen) == 8
+    assert len(seen) == 12
 
 
 def test_progress_off_a_terminal_is_lines_without_control_characters(capsys):
