@@ -2,13 +2,12 @@
 
 import math
 import re
-from typing import Any
 
 import jax
 
 from launch.plan.hlo import Instruction, Program, called
 from qwenvl_jax import trees
-from qwenvl_jax.train.program import Prepared
+from qwenvl_jax.train.program import Prepared, height
 
 
 def known_bytes(prepared_shapes, shardings, batch_shapes, batch_sharding) -> dict[str, int]:
@@ -33,33 +32,16 @@ def _bytes(shapes: trees.Tree, shardings: trees.Tree) -> int:
 
 def by_kind(prepared: Prepared, known: dict[str, int], program: Program) -> dict[str, int]:
     """Bytes a device needs at the step's height; the kinds add up to the compiler's own total."""
-    stats = prepared.train_step.memory_analysis()
-    total = _height(stats, prepared.mesh.devices.flat[0].platform)
+    code = prepared.train_step.memory_analysis().generated_code_size_in_bytes
+    total = height(prepared) + code
     kinds = dict(known)
     kinds["activations"] = kept_activations(program)
-    kinds["program"] = stats.generated_code_size_in_bytes
+    kinds["program"] = code
     kinds["temporaries"] = total - sum(kinds.values())
     if kinds["temporaries"] < 0:  # kinds share memory: what is left over belongs to no name
         kinds["activations"] = max(kinds["activations"] + kinds["temporaries"], 0)
         kinds["temporaries"] = total - sum(v for k, v in kinds.items() if k != "temporaries")
     return kinds
-
-
-def _height(stats: Any, platform: str) -> int:
-    """Bytes at the step's height, as the compiler counts them.
-
-    libtpu's size of temporaries is no such count: a step that it compiled for chips of 15.75 GiB
-    came to 16.03 with it and to 13.90 by the height, the loss head alone to 0.4 MiB and to 54.
-    """
-    if platform == "tpu":
-        return stats.peak_memory_in_bytes + stats.generated_code_size_in_bytes
-    return (
-        stats.argument_size_in_bytes
-        + stats.output_size_in_bytes
-        - stats.alias_size_in_bytes
-        + stats.temp_size_in_bytes
-        + stats.generated_code_size_in_bytes
-    )
 
 
 def kept_activations(program: Program) -> int:

@@ -116,11 +116,25 @@ def _check_heads(config: TrainConfig, mesh: Mesh) -> None:
             )
 
 
-def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
+def memory(prepared: Prepared) -> dict[str, int]:
     """Bytes a device needs for a step, by kind, as the compiler counts them."""
-    stats = compiled.memory_analysis()
-    return {
+    stats = prepared.train_step.memory_analysis()
+    kinds = {
         "arguments": stats.argument_size_in_bytes,
         "outputs": stats.output_size_in_bytes - stats.alias_size_in_bytes,
-        "temporaries": stats.temp_size_in_bytes,
     }
+    return kinds | {"temporaries": max(height(prepared) - sum(kinds.values()), 0)}
+
+
+def height(prepared: Prepared) -> int:
+    """Bytes that a device holds when the step needs most, its code aside.
+
+    libtpu's size of temporaries is no part of such a count: a step that it compiled for chips of
+    15.75 GiB came to 16.03 with it and to 13.90 by the height, the loss head alone to 0.4 MiB and
+    to 54.
+    """
+    stats = prepared.train_step.memory_analysis()
+    if prepared.mesh.devices.flat[0].platform == "tpu":
+        return stats.peak_memory_in_bytes
+    arguments, outputs = stats.argument_size_in_bytes, stats.output_size_in_bytes
+    return arguments + outputs - stats.alias_size_in_bytes + stats.temp_size_in_bytes

@@ -104,7 +104,7 @@ def run(
     with timer("compile"):
         prepared = prepare(config, batch_shapes, num_sources=len(sources))
     report = Report(Path(workdir), config, sources, prepared.mesh, batch_shapes)
-    report.memory(memory(prepared.train_step))
+    report.memory(memory(prepared))
     checkpoints = Checkpoints(workdir, config.checkpoint, run_config)
     with jax.set_mesh(prepared.mesh):
         first, data_state = 0, None
