@@ -19,10 +19,11 @@ except ImportError as error:
 
 HINT = "Ask in English or Chinese; the clip adds pictures\n用英文或中文提问，点回形针添加图片"
 LENGTHS = (32, 64, 128, 256, 512)  # few, as a program is compiled for each
-# The font is read, from this machine, only where the visitor's own have no Chinese letters.
+# Chinese letters come from this machine: a visitor's own fonts may have none.
 CSS = """
 @font-face {{
-  font-family: "Chinese"; font-weight: 100 900; src: url("/gradio_api/file={font}");
+  font-family: "Chinese"; font-weight: 100 900; unicode-range: U+2E80-9FFF, U+F900-FFEF;
+  src: url("/gradio_api/file={font}");
 }}
 button[title="Share"] {{display: none}}
 .gradio-container {{max-width: 960px !important; width: 100%; margin: auto}}
@@ -132,7 +133,7 @@ def serve(
         footer_links=[],
         allowed_paths=[str(out), font],
         theme=gradio.themes.Default(
-            font=["system-ui", "sans-serif", "Chinese"], font_mono=["monospace"]
+            font=["Chinese", "system-ui", "sans-serif"], font_mono=["monospace"]
         ),
         css=CSS.format(font=font),
         quiet=True,
