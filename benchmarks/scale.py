@@ -1,11 +1,17 @@
 """The table of docs/scale.md: every stage on every topology, each compiled by `launch/compile.py`.
 
     python benchmarks/scale.py --out=runs/scale [--only=stage2_v5e-256,stage2_v5p-128]
+    python benchmarks/scale.py --by_sizes
 
-Compiles take minutes each; what is already in the folder is not compiled again. Needs libtpu.
+Compiles take minutes each; what is already in the folder is not compiled again. Needs libtpu. With
+`--by_sizes` nothing is compiled: FLOPs are counted and memory is guessed from the model's sizes, as
+a search does first.
 """
 
 import argparse
+import importlib
+import math
+import os
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +19,9 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from launch.plan import runs
+from qwenvl_jax import trees
+
+os.environ["JAX_PLATFORMS"] = "cpu"
 
 # Pods are called by their cores, of which v4 and v5p have two a chip.
 TOPOLOGIES = {
@@ -102,12 +111,69 @@ HEAD = (
     " days | chip-hours |"
 )
 
+HEAD_BY_SIZES = (
+    "| stage | pod | data x fsdp x tensor | microbatches | remat | GiB, a guess | TFLOP a chip |"
+    " x ideal | compute, s | days at peak |"
+)
+
+
+def by_sizes(row: Row) -> str:
+    """A row of the other table, without a compiler."""
+    import jax
+
+    from launch import stage
+    from launch.plan import chips, estimate
+    from qwenvl_jax.model import qwenvl
+    from qwenvl_jax.train.flops import ideal_step_flops
+
+    page = importlib.import_module(f"configs.{row.stage}").get_config()
+    training, stream, _ = stage.read(page)
+    batch = stream.batch_shapes()
+    sample = SAMPLE[row.stage]
+    tokens = float(stream.global_rows * stream.seq_len)
+    images = math.prod(batch.image_mask.shape)
+    sizes = estimate.Batch(
+        rows=stream.global_rows, length=stream.seq_len, images=images,
+        unit=stream.global_rows // batch.images.shape[0],
+        labelled=tokens / sample * LABELLED[row.stage],
+    )  # fmt: skip
+    shapes = jax.eval_shape(lambda r: qwenvl.init(training.model, r), jax.random.key(0))
+    chip = chips.CHIPS[row.pod.split("-")[0]]
+    candidate = estimate.Candidate(*row.mesh, row.accumulation, row.remat)
+    given = dict(config=training, shapes=shapes, batch=sizes)
+    assert candidate in estimate.candidates(chips=math.prod(row.mesh), **given), row
+    guess = estimate.estimate(candidate, chip=chip, **given)
+    towers = {
+        path.split("/")[0] for path in trees.flatten(shapes) if training.optim.is_trainable(path)
+    }
+    ideal = ideal_step_flops(
+        training.model, towers, images=float(images), tokens=tokens, labelled=sizes.labelled,
+        context=sample / 2,
+    ) / math.prod(row.mesh)  # fmt: skip
+    flops = guess.compute * chip.flops
+    mesh = " x ".join(map(str, row.mesh))
+    cells = [
+        row.stage, row.pod, mesh, row.accumulation, row.remat,
+        f"{guess.hbm / 2**30:.0f} of {chip.hbm / 2**30:.0f}", f"{flops / 1e12:,.0f}",
+        f"{flops / ideal:.2f}", f"{guess.compute:.1f}",
+        f"{training.optim.steps * guess.compute / 86_400:.1f}",
+    ]  # fmt: skip
+    return f"| {' | '.join(map(str, cells))} |"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="a folder for the plans")
+    parser.add_argument("--out", type=Path, help="a folder for the plans")
+    parser.add_argument("--by_sizes", action="store_true", help="nothing is compiled")
     parser.add_argument("--only", default="", help="names of rows, STAGE_POD, with commas between")
     args = parser.parse_args()
+    if args.by_sizes:
+        print(HEAD_BY_SIZES + "\n" + "|---" * 10 + "|")
+        for row in sorted(ROWS):
+            print(by_sizes(row), flush=True)
+        return
+    if not args.out:
+        parser.error("--out is missing: a folder for the plans")
     print(HEAD + "\n" + "|---" * 14 + "|", flush=True)
     for row in ROWS:
         if args.only and row.name not in args.only.split(","):

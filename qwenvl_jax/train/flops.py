@@ -68,8 +68,9 @@ def ideal_step_flops(
       context: mean number of positions that a token attends to (half a sample's length).
     """
     decoder = 3 if "decoder" in trained else 2 if trained else 1
-    vision = 3 if trained & {"vit", "adapter"} else 1
+    vit = 3 if "vit" in trained else 1  # nothing is below it
+    adapter = 3 if "adapter" in trained else 2 if "vit" in trained else 1
     head = 2 * labelled * model.decoder.width * model.decoder.vocab_size
-    return vision * images * image_flops(model) + decoder * (
-        tokens * token_flops(model, context) + head
-    )
+    resample = adapter_flops(model)
+    vision = vit * (image_flops(model) - resample) + adapter * resample
+    return images * vision + decoder * (tokens * token_flops(model, context) + head)

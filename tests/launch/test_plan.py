@@ -72,6 +72,23 @@ def test_work_that_is_not_needed_is_not_done(trainable, most):
     assert 1 < 8 * cost.matmul_flops(compiled) / ideal <= most
 
 
+@pytest.mark.parametrize(
+    "towers", [{"vit", "adapter"}, {"vit", "adapter", "decoder"}, {"adapter", "decoder"}]
+)
+def test_no_step_does_less_than_the_ideal_one(towers):
+    """Of the three stages at the released sizes: a frozen ViT whose backward pass counts as ideal
+    let stage 3 seem faster than the chip. Rows of one sample, each position with a label.
+    """
+    model = dataclasses.replace(ModelConfig.released(), remat="none")
+    sizes = dict(rows=4, length=2048, images=16)
+    done = hardware_flops(model, towers, head_positions=4 * 2048, splash=True, **sizes)
+    tokens = 4.0 * 2048
+    ideal = ideal_step_flops(
+        model, towers, images=16.0, tokens=tokens, labelled=tokens, context=1024.0
+    )
+    assert 1 <= done / ideal < 1.1
+
+
 def of_decoder(trainable, kinds):
     _, made, compiled = prepared(trainable, "dots")
     found = cost.collectives(compiled, dict(made.mesh.shape))
