@@ -24,24 +24,34 @@ STAGE2 = {
 # 350,000 dialogues, those without a picture among them.
 STAGE3 = {"chat": {"en": 0.175, "zh": 0.175}}
 
-SCENES1 = {"scenes": 1.0, "signs": 0.6}
+SCENES0 = {"text": 1.0, "told": 4.0}
+SCENES1 = {"cells": 3.0, "signs": 2.0, "scenes": 1.0}
 # Where a thing is, is learnt within 300 steps of pictures that show one alone, and hardly at all
 # where several must be told apart as well: so these come first.
-SCENES2_FIRST = {"single": 4.0, "scenes": 1.0, "signs": 1.0, "text": 0.5}
-SCENES2 = {
-    "scenes": 2.0,
+SCENES2_FIRST = {
+    "cells": 1.0,
     "signs": 1.0,
+    "scenes": 1.0,
+    "vqa": 2.0,
+    "single": 4.0,
+    "ocr": 1.0,
+    "text": 0.5,
+}
+SCENES2 = {
+    "cells": 1.0,
+    "signs": 1.5,
+    "scenes": 1.5,
     "vqa": 3.0,
     "grounding": 2.0,
     "referring": 3.0,
     "grounded_caption": 1.0,
-    "single": 0.5,
-    "ocr": 3.0,
+    "single": 1.0,
+    "ocr": 1.5,
     "text": 1.0,
 }
 # Some of stage 2 stays in the mix: so small a model would unlearn it in a few hundred steps.
-SCENES3 = {task: weight / 4 for task, weight in SCENES2.items() if task != "single"}
-SCENES3 |= {"chat": 6.0}
+SCENES3 = {task: weight / 2 for task, weight in SCENES2.items() if task not in ("single", "cells")}
+SCENES3 |= {"chat": 5.0}
 
 
 def sources(mixture: dict[str, dict[str, float]], folder: str) -> ConfigDict:

@@ -17,12 +17,13 @@ def get_config(arg: str = "") -> ConfigDict:
         raise ValueError("configs/stage0.py: `demo,data=FOLDER` or `recipe,data=FOLDER`")
     config = stage1.get_config(arg)
     # Chinese must be learned from text; stage 1 has little of it.
-    mixture = {"demo": {"text": 1.0}, "recipe": {"text": 1.0, "told": 2.0}}[variant]
+    mixture = {"demo": {"text": 1.0}, "recipe": mixtures.SCENES0}[variant]
     common.use_scenes(config, options["data"], mixtures.scenes(mixture))
     config.data.image_slots = 0
     config.data.global_rows = config.data.virtual_shards = 4  # many small steps
     config.optim.trainable = r"decoder/.*"
     config.optim.update(dict(peak_lr=3e-3, warmup_steps=50, steps=900))
     if variant == "recipe":
-        config.optim.steps = 1500  # there is more to learn
+        config.model.scan_layers = True
+        config.optim.steps = 1200  # there is more to learn
     return config

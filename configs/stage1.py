@@ -75,10 +75,11 @@ def get_config(arg: str = "") -> ConfigDict:
         if variant == "recipe":
             mixture = mixtures.scenes(mixtures.SCENES1)
         common.use_scenes(config, options["data"], mixture)
-        config.model.vit.sincos_positions = variant == "recipe"
-        steps = {"demo": 1200, "recipe": 800}[variant]
+        if variant == "recipe":
+            config.model.vit.sincos_positions = config.model.scan_layers = True
+        steps = {"demo": 1200, "recipe": 700}[variant]
         config.init.take = "decoder/.*"  # stage 0 trained nothing else
-        config.data.image_slots = 9
+        config.data.image_slots = {"demo": 9, "recipe": 7}[variant]
         config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=steps, accumulation=1))
         config.optim.vit_layer_decay = 1.0  # nothing pretrained to protect
         config.checkpoint.every = config.eval_every = 300

@@ -78,6 +78,7 @@ def get_config(arg: str = "") -> ConfigDict:
         for name, source in config.data.sources.items():
             source.changes = [dict(step=FIRST_STEPS, weight=source.weight)]
             source.weight = first.get(name, 0.0)
+        config.model.vit.sincos_positions = config.model.scan_layers = True  # as in stage 1
         config.data.image_slots = 6
         config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=2000, accumulation=1))
         config.optim.vit_layer_decay = 1.0  # nothing pretrained to protect

@@ -61,8 +61,8 @@ def write(workdir: Path, results: dict[str, Any]) -> Path:
         _picture(workdir / "curves.png"),
         "<h2>Every score</h2>",
         _table(every_score(results["scores"])),
-        "<h2>Wall time</h2>",
-        _table(wall_time(results["seconds"])),
+        "<h2>Time</h2>",
+        _table(times(results["seconds"], results["cpu_seconds"])),
         "<h2>The export, compared with the checkpoint</h2>",
         _table([("what", "found"), *((c["what"], str(c["found"])) for c in results["export"])]),
         f"<h2>Answers after {stages[-1]}</h2>",
@@ -118,10 +118,11 @@ def every_score(scores: dict[str, list[dict[str, Any]]]) -> Table:
     return [head, *([*key, *(row.get(stage, "") for stage in scores)] for key, row in rows.items())]
 
 
-def wall_time(seconds: dict[str, float]) -> Table:
-    """A row a part."""
-    total = ("in all", f"{sum(seconds.values()):,.0f}")
-    return [("part", "seconds"), *((name, f"{s:,.0f}") for name, s in seconds.items()), total]
+def times(wall: dict[str, float], cpu: dict[str, float]) -> Table:
+    """A row a part: what the clock said, and seconds of a processor."""
+    rows = [(name, f"{wall[name]:,.0f}", f"{cpu[name]:,.0f}") for name in wall]
+    total = ("in all", *(f"{sum(seconds.values()):,.0f}" for seconds in (wall, cpu)))
+    return [("part", "seconds", "processor seconds"), *rows, total]
 
 
 def _number(value: float | None) -> str:

@@ -21,7 +21,8 @@ from data_pipelines.build.scenes.config import SceneConfig
 from data_pipelines.build.scenes.layout import Split
 from data_pipelines.build.scenes.make import build_scenes
 from data_pipelines.build.scenes.records import draw_scene, held_out_kinds
-from data_pipelines.build.scenes.tasks.every import TASKS, task_records
+from data_pipelines.build.scenes.tasks import cells
+from data_pipelines.build.scenes.tasks.every import TASKS, TRAINED_AS, task_records
 from data_pipelines.build.scenes.tasks.signs import WORDS, draw_signs, place_signs
 from data_pipelines.stream.config import SourceConfig, StreamConfig
 from data_pipelines.stream.sample import Sample, make_sample
@@ -45,8 +46,15 @@ def drawn():
 def each(drawn, task, split="train", count=MANY):
     """(scene's objects as name -> boxes in both languages, record) of many samples."""
     for index in range(count):
-        scene, _ = draw_scene(CONFIG, drawn, f"{CONFIG.seed}/{split}/{task}/{index}")
-        for record in task_records(CONFIG, drawn, task=task, split=split, index=index).values():
+        records = task_records(CONFIG, drawn, task=task, split=split, index=index)
+        name, how = f"{CONFIG.seed}/{split}/{task}/{index}", {}
+        if task == "vqa":  # which says itself what scene it looks at
+            meta = records["vqa_en"].meta
+            assert meta["scene"].startswith(name + "/")
+            name, repeat = meta["scene"], 0.6 if meta["form"] == "count" else 0.0
+            how = {"often": (1, 3, 3, 2), "repeat": repeat}
+        scene, _ = draw_scene(CONFIG, drawn, name, **how)
+        for record in records.values():
             there: dict[str, list] = {}
             for thing in scene.objects:
                 box = (thing.x, thing.y, thing.x + thing.width, thing.y + thing.height)
@@ -56,11 +64,14 @@ def each(drawn, task, split="train", count=MANY):
 
 
 def test_counts_and_sides(drawn):
-    """Numbers, zero among them, and the side on which the first thing of the question is."""
-    forms = Counter()
+    """Numbers, zero among them, and the side on which the first thing of the question is; no
+    answer to either form is common, or one who does not look would score well.
+    """
+    forms, answers = Counter(), Counter()
     for there, record in each(drawn, "vqa"):
         asked = named(record.question, drawn, record.language)
         forms[record.meta["form"]] += 1
+        answers[record.text] += 1
         if record.meta["form"] == "count":
             number = len(there.get(asked[0], ()))
             forms[number] += 1
@@ -75,7 +86,8 @@ def test_counts_and_sides(drawn):
         beside = abs(across) > abs(down)
         side = sides[int(across > 0)] if beside else sides[2 + int(down > 0)]
         assert record.text == side
-    assert forms["relation"] > 20 and forms[0] > 5 and forms[1] > 20 and forms[2] > 5
+    assert 2 * MANY * 0.4 < forms["relation"] < 2 * MANY * 0.6
+    assert len(answers) == 16 and max(answers.values()) < 0.22 * MANY
 
 
 def test_grounded_phrases_lie_on_their_objects(drawn):
@@ -135,6 +147,51 @@ def test_words_fill_their_quadrilaterals(language):
         assert not changed[depth < -1].any() and changed[depth > 1].all()
         assert [s.center[1] for s in signs] == sorted(s.center[1] for s in signs)
     assert counted[0] == 0 and counted[1] > 5 and counted[2] > 5
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_cells_say_where_words_are_drawn(language):
+    """Ink lies around the middle of every unit that a cell tells: a word, a Chinese character."""
+    under = Image.new("RGB", (64, 64), (255, 0, 255))
+    for seed in range(40):
+        signs = place_signs(random.Random(seed), language=language, image_size=64)
+        told = cells.of_signs(signs, language, image_size=64, grid=4)
+        dark = np.asarray(draw_signs(signs, under)).sum(-1) < 200
+        for sign in signs:
+            units = [sign.word] if language == "en" else sign.word
+            for place, unit in enumerate(units):
+                assert unit in told
+                x, y = sign.along((place + 0.5) / len(units))
+                half = round(0.37 * sign.size[1])  # of a letter or a character
+                near = dark[round(y) - half : round(y) + half, round(x) - half : round(x) + half]
+                assert near.mean() > 0.05
+        rest = told
+        for unit in [u for s in signs for u in ([s.word] if language == "en" else s.word)]:
+            rest = rest.replace(unit, "#", 1)
+        assert len(rest) == 16 and set(rest) <= set("#+-")
+
+
+def test_cells_of_a_scene(drawn):
+    """A cell is empty exactly where no object covers its centre and none has its middle in it; the
+    emoji of every object stands where its middle is.
+    """
+    names = {g.kind.en: g.kind.glyph for g in drawn}
+    for there, record in each(drawn, "cells", count=60):
+        if record.language != "en":
+            continue
+        told = np.array(list(record.text)).reshape(CONFIG.grid, CONFIG.grid)
+        full = np.zeros(told.shape, bool)
+        at = (np.arange(CONFIG.grid) + 0.5) / CONFIG.grid
+        for name, boxes in there.items():
+            for box in boxes:
+                x, y = (int(v * CONFIG.grid) for v in middle(box))
+                assert told[y, x] == names[name] or told[y, x] in names.values()
+                inside = (box[0] <= at) & (at <= box[2])
+                full |= inside[None] & ((box[1] <= at) & (at <= box[3]))[:, None]
+                full[y, x] = True
+        assert ((told != "-") == full).all()
+        shown = sum(len(boxes) for boxes in there.values())
+        assert shown - 1 <= (~np.isin(told, ["-", "+"])).sum() <= shown
 
 
 def test_ocr_records_name_the_words(drawn):
@@ -227,7 +284,6 @@ def test_the_set_streams_and_is_the_same_every_time(tmp_path):
         image_size=64, num_queries=16, global_rows=64,
     )  # fmt: skip
     pictures: dict[bytes, str] = {}
-    trained_as = {"signs": "caption", "single": "referring", "told": "text"}
     for task in (*TASKS, "told"):
         for language in LANGUAGES:
             for split in get_args(Split):
@@ -235,7 +291,7 @@ def test_the_set_streams_and_is_the_same_every_time(tmp_path):
                 manifest = shards.read_manifest(tmp_path / "a" / folder)
                 assert manifest == shards.read_manifest(tmp_path / "b" / folder)
                 assert (manifest["task"], manifest["language"]) == (
-                    trained_as.get(task, task),
+                    TRAINED_AS.get(task, task),
                     language,
                 )
                 records = read_records(tmp_path / "a" / folder, limit=99)

@@ -91,7 +91,8 @@ def test_the_page_needs_nothing_beside_itself(tmp_path):
         (tmp_path / stage / "metrics.jsonl").write_text(log)
     Image.new("RGB", (8, 8)).save(tmp_path / "stage3" / "answers" / "vqa_en.png")
     checks = [{"what": "names <all>", "found": "12 & 3", "ok": True}]
-    results = {"scores": made_up(), "seconds": {"data": 1.0}, "export": checks}
+    spent = {"seconds": {"data": 1.0}, "cpu_seconds": {"data": 2.0}}
+    results = {"scores": made_up(), **spent, "export": checks}
     page = recipe_report.write(tmp_path, results).read_text("utf-8")
     sources = re.findall(r'(?:src|href)="([^"]{0,40})', page)
     assert len(sources) == 2 and all(s.startswith("data:image/png;base64,") for s in sources)

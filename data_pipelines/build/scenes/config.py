@@ -19,6 +19,7 @@ class SceneConfig(NamedTuple):
     max_objects: int = 4
     object_min: float = 0.35  # longer side of an object, as a share of the picture's
     object_max: float = 0.55
+    step: int = 1  # pixels: an object's edges lie on multiples of it
     held_out_every: int = 5  # every n-th kind stays out of training's relation captions; 0: none
     grid: int = 4  # cells of a side in the text samples' picture of a scene: sqrt(queries) fits
     image_format: ImageFormat = "png"
@@ -38,7 +39,8 @@ def check(config: SceneConfig) -> None:
         "kinds": 0,
         "image_size": 16,
     }
-    least |= {"max_objects": 1, "held_out_every": 0, "grid": 1, "shards": 1, "processes": 0}
+    least |= {"max_objects": 1, "held_out_every": 0, "grid": 1, "step": 1, "shards": 1}
+    least |= {"processes": 0}
     for key, value in least.items():
         if getattr(config, key) < value:
             raise ValueError(f"{key}={getattr(config, key)}: must be at least {value}")

@@ -41,6 +41,7 @@ def sample_scene(
     object_size: tuple[float, float],
     often: Sequence[int],
     repeat: float = 0.25,
+    step: int = 1,
 ) -> tuple[Scene, random.Random]:
     """Draw a scene, and hand on the generator for what else is random about it.
 
@@ -51,6 +52,7 @@ def sample_scene(
       object_size: smallest and largest longer side of an object, as shares of the picture.
       often: how often a scene is to hold one, two, three, .. objects.
       repeat: chance that an object is of the kind of the one before it.
+      step: edges of objects lie on multiples of so many pixels.
     """
     rng = random.Random(name)
     placed: list[Placed] = []
@@ -59,10 +61,11 @@ def sample_scene(
         same = number > 0 and rng.random() < repeat
         glyph = placed[-1].glyph if same else rng.randrange(len(glyphs))
         for _ in range(_TRIES):
-            side = round(rng.uniform(*object_size) * image_size)
-            width = max(1, round(glyphs[glyph].width * side))
-            height = max(1, round(glyphs[glyph].height * side))
-            x, y = rng.randint(0, image_size - width), rng.randint(0, image_size - height)
+            side = round(rng.uniform(*object_size) * image_size / step) * step
+            width = max(1, round(glyphs[glyph].width * side / step)) * step
+            height = max(1, round(glyphs[glyph].height * side / step)) * step
+            x = rng.randint(0, (image_size - width) // step) * step
+            y = rng.randint(0, (image_size - height) // step) * step
             new = Placed(glyph, side, x, y, width, height)
             if not any(_touch(new, other) for other in placed):
                 placed.append(new)

@@ -152,6 +152,12 @@ def _corpus(config: SceneConfig, drawn) -> Iterator[list[str]]:
             yield text_chunks(config, drawn, split="train", language=language, index=index)[2]
     for index in range(min(config.task_scenes, 300)):
         for task in TASKS:
-            records = task_records(config, drawn, task=task, split="train", index=index)
-            for record in records.values():
-                yield texts(record)
+            if task in ("cells", "signs"):
+                continue  # a cell is a token: no piece may cross its borders
+            for record in task_records(
+                config, drawn, task=task, split="train", index=index
+            ).values():
+                chunks = texts(record)
+                if record.task == "ocr" and record.language == "zh":
+                    chunks = [character for chunk in chunks for character in chunk]
+                yield chunks

@@ -86,6 +86,7 @@ def draw_scene(
     *,
     scale: float = 1.0,
     often: Sequence[int] = _SHOWN,
+    repeat: float = 0.25,
 ) -> tuple[layout.Scene, random.Random]:
     """The scene of a name, and the generator for what else is random about it."""
     return layout.sample_scene(
@@ -95,6 +96,8 @@ def draw_scene(
         max_objects=config.max_objects,
         object_size=(scale * config.object_min, scale * config.object_max),
         often=often,
+        repeat=repeat,
+        step=config.step,
     )
 
 

@@ -13,22 +13,33 @@ from data_pipelines.build.scenes.config import SceneConfig
 from data_pipelines.build.scenes.glyphs import Glyph
 from data_pipelines.build.scenes.layout import Scene, Split
 from data_pipelines.build.scenes.records import draw_scene, held_out_kinds
-from data_pipelines.build.scenes.tasks import chat, grounding, ocr, referring, signs, told, vqa
+from data_pipelines.build.scenes.tasks import cells, chat, grounding, ocr, referring, told, vqa
+from data_pipelines.build.scenes.tasks.signs import draw_signs, place_signs
 from data_pipelines.build.scenes.tasks.view import View
 from qwenvl_jax.text import chatml, prompts
 
 _ASKED: dict[str, Callable[[View, random.Random], dict[str, Any]]] = {
-    "vqa": vqa.vqa,
+    "cells": cells.cells,
     "grounding": grounding.grounding,
     "referring": referring.referring,
     "grounded_caption": referring.grounded_caption,
 }
-# `signs` are captions of what `ocr` reads; `single` is referring where there is one object;
-# `told` is a scene as text, and a question about it.
-TASKS = (*_ASKED, "single", "ocr", "signs", "chat")
-_TOLD = (*_ASKED, "signs")
-_TOLD_OFTEN = (3, 2, 3, 1, 1)
-TRAINED_AS = {"scenes": "caption", "signs": "caption", "single": "referring", "told": "text"}
+# `cells` asks what stands in each cell, `signs` the same of what `ocr` reads; `single` is referring
+# where there is one object; `told` is a scene as text, and a question about it.
+TASKS = (*_ASKED, "vqa", "single", "ocr", "signs", "chat")
+# What is told: task -> how often.
+_TOLD = {
+    "cells": 2,
+    "vqa": 4,
+    "grounding": 2,
+    "referring": 3,
+    "grounded_caption": 1,
+    "signs": 1,
+    "ocr": 1,
+}
+TRAINED_AS = {"scenes": "caption", "cells": "vqa", "signs": "vqa", "single": "referring",
+              "told": "text"}  # fmt: skip
+_LOOKS = 200  # scenes that are looked through for one that has a question's answer
 
 
 def task_records(
@@ -69,41 +80,85 @@ def texts(record: schema.Record) -> list[str]:
 
 
 def _asked(config, drawn, task, split, name) -> dict[Language, dict[str, Any]]:
+    scene, rng, asked = _scene_and_questions(config, drawn, task, split, name)
+    under = picture.background(rng, image_size=config.image_size)
+    image = _encoded(config, scene, drawn, under)
+    return {language: {"images": (image,), **fields} for language, (_, fields) in asked.items()}
+
+
+def _scene_and_questions(
+    config: SceneConfig, drawn: tuple[Glyph, ...], task: str, split: Split, name: str
+) -> tuple[Scene, random.Random, dict[Language, tuple[View, dict[str, Any]]]]:
+    """(scene, the generator for what else is random about it, fields of a record about it)."""
+    if task == "vqa":
+        return _scene_with_answer(config, drawn, split, name)
     if task == "single":
         config = config._replace(max_objects=1)
-    ask = _ASKED[TRAINED_AS.get(task, task)]
-    scene, under = _scene(config, drawn, name)
-    image = _encoded(config, scene, drawn, under)
-    return {
-        language: {"images": (image,), **ask(view, random.Random(f"{name}/ask"))}
-        for language, view in _views(config, drawn, split, scene).items()
-    }
+    ask = _ASKED["referring" if task == "single" else task]
+    scene, rng = draw_scene(config, drawn, name)
+    views = _views(config, drawn, split, scene)
+    return scene, rng, {
+        language: (view, ask(view, random.Random(f"{name}/ask")))
+        for language, view in views.items()
+    }  # fmt: skip
+
+
+def _scene_with_answer(config, drawn, split, name):
+    """The first of many scenes that has the wanted answer to a question; scenes of more than one
+    object, often of a kind.
+    """
+    rng = random.Random(f"{name}/ask")
+    wanted = vqa.want(rng)
+    repeat = 0.6 if wanted.form == "count" else 0.0
+    for look in range(_LOOKS):
+        scene, after = draw_scene(
+            config, drawn, f"{name}/{look}", often=(1, 3, 3, 2), repeat=repeat
+        )
+        views = _views(config, drawn, split, scene)
+        found = vqa.askable(views["en"], wanted)
+        if found:
+            break
+    else:
+        raise ValueError(f"no scene of {_LOOKS} has the answer {wanted.answer!r}: too few objects?")
+    kinds = rng.choice(found)
+    return scene, after, {
+        language: (view, vqa.vqa(view, wanted, kinds)) for language, view in views.items()
+    }  # fmt: skip
 
 
 def _told(config, drawn, task, split, name) -> dict[Language, dict[str, Any]]:
-    (about,) = random.Random(f"{name}/task").choices(_TOLD, _TOLD_OFTEN)
-    if about == "signs":
-        rngs = {language: random.Random(f"{name}/{language}") for language in LANGUAGES}
-        return {language: told.told_signs(rng, language) for language, rng in rngs.items()}
-    scene, _ = draw_scene(config, drawn, name)
-    made = {}
-    for language, view in _views(config, drawn, split, scene).items():
-        asked = _ASKED[about](view, random.Random(f"{name}/ask"))
-        made[language] = told.told(view, about, asked, grid=config.grid)
-    return made
+    (about,) = random.Random(f"{name}/task").choices(tuple(_TOLD), tuple(_TOLD.values()))
+    trained_as, made = TRAINED_AS.get(about, about), {}
+    if about in ("signs", "ocr"):
+        for language in LANGUAGES:
+            _, seen, fields = _of_signs(config, about, name, language)
+            made[language] = told.told(seen, trained_as, fields, language)
+    else:
+        _, _, asked = _scene_and_questions(config, drawn, about, split, name)
+        for language, (view, fields) in asked.items():
+            made[language] = told.told(cells.of_scene(view), trained_as, fields, language)
+    return {language: {**fields, "meta": {"form": about}} for language, fields in made.items()}
 
 
 def _signs(config, drawn, task, split, name) -> dict[Language, dict[str, Any]]:
     made = {}
     for language in LANGUAGES:
-        rng = random.Random(f"{name}/{language}")
-        under = picture.background(rng, image_size=config.image_size)
-        image, fields = ocr.ocr(rng, under, language)
-        if task == "signs":
-            words = [region.phrase for region in fields["regions"]]
-            fields = {"text": signs.says(words, language)}
+        placed, _, fields = _of_signs(config, task, name, language)
+        under = picture.background(random.Random(f"{name}/under"), image_size=config.image_size)
+        image = draw_signs(placed, under)
         made[language] = {"images": (picture.encode(image, form=config.image_format),), **fields}
     return made
+
+
+def _of_signs(config, task, name, language):
+    """(signs, their cells, fields of a record about them)."""
+    size = config.image_size
+    placed = place_signs(random.Random(f"{name}/{language}"), language=language, image_size=size)
+    told_cells = cells.of_signs(placed, language, image_size=size, grid=config.grid)
+    if task == "ocr":
+        return placed, told_cells, ocr.ocr(placed, image_size=size)
+    question = cells.QUESTION[language]
+    return placed, told_cells, dict(question=question, text=told_cells)
 
 
 def _chat(config, drawn, task, split, name) -> dict[Language, dict[str, Any]]:
@@ -135,7 +190,7 @@ def _views(
 ) -> dict[Language, View]:
     unrelated = frozenset() if split == "test" else held_out_kinds(config, drawn)
     return {
-        language: View(scene, drawn, language, config.image_size, unrelated)
+        language: View(scene, drawn, language, config.image_size, unrelated, config.grid)
         for language in LANGUAGES
     }
 

@@ -3,7 +3,6 @@
 import functools
 import math
 import random
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
@@ -11,23 +10,23 @@ from PIL import Image, ImageDraw, ImageFont
 from data_pipelines.build.ocr.fonts import cjk_font
 from data_pipelines.build.scenes.captions import Language
 
+# Chinese words share few characters, and so are read one by one.
 WORDS = {
     "en": (
-        "open shop milk exit stop taxi park fish cake book blue gold moon west east home sale cafe "
-        "bank menu soup rice food road lane gate door left wood rain snow wind fire lake "
-        "farm bird king club mall"
+        "open shop milk exit taxi park fish cake book gold moon west home cafe bank soup farm bird "
+        "king door lake wind"
     ).split(),
     "zh": (
-        "开门 商店 牛奶 出口 停车 公园 书店 蓝天 月光 西山 东海 回家 米饭 银行 饭店 菜单 鱼汤 "
-        "大路 山门 木桥 下雨 白雪 风车 火山 湖水 农田 小鸟 国王 花园 茶馆 药房 学校 车站 机场"
+        "大山 小山 火山 山水 山门 大门 木门 门口 山口 大火 大水 水车 火车 小车 大鱼 小鱼 水鸟 小鸟 "
+        "火鸟 大牛 小牛 水牛 牛车 木车 大米 小米 小花 火花 大国 国花 花店 小店 米店 鱼店 山花"
     ).split(),
 }
-_HEIGHT = (0.3, 0.4)  # of a sign, as a share of the picture
-_TILT = 6.0  # degrees, at most
+_HEIGHT = (0.34, 0.42)  # of a sign, as a share of the picture
+_TILT = 5.0  # degrees, at most
 _DRAWN = 4  # a sign is drawn so many times larger, then shrunk
 _TRIES = 60
-_PAINTS = (((255, 255, 255), (20, 20, 20)), ((250, 220, 60), (20, 20, 20)),
-           ((20, 70, 150), (255, 255, 255)), ((170, 25, 30), (255, 255, 255)))  # fmt: skip
+_PAINTS = (((255, 255, 255), (20, 20, 20)), ((250, 220, 60), (20, 20, 20)))  # board, ink
+_MARGIN = 0.1  # at either end of a word, as a share of its sign's height
 
 
 class Sign(NamedTuple):
@@ -45,6 +44,13 @@ class Sign(NamedTuple):
         (x, y), (w, h) = self.center, self.size
         around = ((-w / 2, -h / 2), (w / 2, -h / 2), (w / 2, h / 2), (-w / 2, h / 2))
         return [(x + a * cos - b * sin, y + a * sin + b * cos) for a, b in around]
+
+    def along(self, share: float) -> tuple[float, float]:
+        """The point after a share of the word's length."""
+        (x, y), (w, h) = self.center, self.size
+        ahead = (share - 0.5) * (w - 2 * _MARGIN * h)
+        turned = math.radians(self.tilt)
+        return x + ahead * math.cos(turned), y + ahead * math.sin(turned)
 
     def bounds(self) -> tuple[float, float, float, float]:
         xs, ys = zip(*self.corners(), strict=True)
@@ -70,21 +76,16 @@ def place_signs(rng: random.Random, *, language: Language, image_size: int) -> t
     return tuple(signs)
 
 
-def says(words: Sequence[str], language: Language) -> str:
-    """`a sign that says open`, `写着开门和牛奶的牌子`: the caption of a picture of signs."""
-    if language == "zh":
-        return f"写着{'和'.join(words)}的牌子"
-    return ("a sign that says " if len(words) == 1 else "signs that say ") + " and ".join(words)
-
-
 def draw_signs(signs: tuple[Sign, ...], under: Image.Image) -> Image.Image:
     """The signs on a copy of `under`."""
     picture = under.copy()
     for sign in signs:
-        whole = tuple(side * _DRAWN for side in picture.size)
-        layer = Image.new("RGBA", whole)
+        x0, y0, x1, y1 = sign.bounds()
+        corner = math.floor(x0) - 1, math.floor(y0) - 1  # of as much as the sign can touch
+        part = math.ceil(x1) + 1 - corner[0], math.ceil(y1) + 1 - corner[1]
+        layer = Image.new("RGBA", tuple(side * _DRAWN for side in part))
         board, ink = _PAINTS[sign.paint]
-        x, y = (c * _DRAWN for c in sign.center)
+        x, y = ((c - k) * _DRAWN for c, k in zip(sign.center, corner, strict=True))
         w, h = (s * _DRAWN for s in sign.size)
         drawing = ImageDraw.Draw(layer)
         drawing.rectangle((x - w / 2, y - h / 2, x + w / 2, y + h / 2), fill=board)
@@ -92,15 +93,15 @@ def draw_signs(signs: tuple[Sign, ...], under: Image.Image) -> Image.Image:
         drawing.text((x, y), sign.word, font=font, fill=ink, anchor="mm")
         # Pillow turns counter-clockwise.
         layer = layer.rotate(-sign.tilt, Image.Resampling.BICUBIC, center=(x, y))
-        layer = layer.resize(picture.size, Image.Resampling.BOX)
-        picture.paste(layer, (0, 0), layer)
+        layer = layer.resize(part, Image.Resampling.BOX)
+        picture.paste(layer, corner, layer)
     return picture
 
 
 @functools.cache
 def _length(word: str) -> float:
     """Width of a word's sign over its height."""
-    return 0.75 * _font(100).getlength(word) / 100 + 0.2
+    return 0.75 * _font(100).getlength(word) / 100 + 2 * _MARGIN
 
 
 @functools.cache

@@ -17,6 +17,7 @@ class View(NamedTuple):
     language: Language
     image_size: int
     unrelated: frozenset[int]  # kinds that no relation may name here
+    grid: int  # cells of a side, where the scene is told by them
 
     def kind(self, glyph: int) -> Kind:
         return self.glyphs[glyph].kind

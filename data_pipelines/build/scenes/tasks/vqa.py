@@ -2,7 +2,7 @@
 
 import random
 from itertools import permutations
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_pipelines.build.scenes.kinds import plural
 from data_pipelines.build.scenes.tasks.view import View
@@ -16,18 +16,43 @@ SIDES = {
     "zh": {"left": "左边", "right": "右边", "above": "上面", "below": "下面"},
 }
 _CLEAR = 1.5  # a side is asked for only where one distance is so many times the other
-_ABSENT = 0.15  # share of counting questions about a kind that is not there
+_ABSENT = 0.15  # share of a dialogue's counting questions about a kind that is not there
+FORMS: dict[str, tuple[int | str, ...]] = {
+    "count": (0, 1, 2, 3),
+    "relation": ("left", "right", "above", "below"),
+}
 
 
-def vqa(view: View, rng: random.Random) -> dict[str, Any]:
-    """Fields of a question's record; relations where the scene has one, in half of the cases."""
-    pairs = related(view)
-    if pairs and rng.random() < 0.5:
-        first, second, side = rng.choice(pairs)
-        question, answer = relation(view, first, second, side)
-        return dict(question=question, text=answer, meta={"form": "relation"})
-    question, answer = count(view, rng)
-    return dict(question=question, text=answer, meta={"form": "count"})
+class Wanted(NamedTuple):
+    """A question's form and its answer, drawn before the scene: no answer is likelier than others,
+    so one who does not look is right in a quarter of all cases.
+    """
+
+    form: str
+    answer: int | str
+
+
+def want(rng: random.Random) -> Wanted:
+    form = rng.choice(tuple(FORMS))
+    return Wanted(form, rng.choice(FORMS[form]))
+
+
+def askable(view: View, wanted: Wanted) -> list[tuple[int, ...]]:
+    """The kinds, or pairs of them, of which a question of this form has this answer."""
+    if wanted.form == "count":
+        shown = view.counts()
+        return [(g,) for g in range(len(view.glyphs)) if shown[g] == wanted.answer]
+    return [(first, second) for first, second, side in related(view) if side == wanted.answer]
+
+
+def vqa(view: View, wanted: Wanted, kinds: tuple[int, ...]) -> dict[str, Any]:
+    """Fields of a question's record, about one of `askable`'s kinds."""
+    if wanted.form == "count":
+        question, answer = counted(view, *kinds)
+    else:
+        question, answer = relation(view, *kinds, wanted.answer)
+    meta = {"form": wanted.form, "scene": view.scene.name}
+    return dict(question=question, text=answer, meta=meta)
 
 
 def count(view: View, rng: random.Random) -> tuple[str, str]:
@@ -35,7 +60,12 @@ def count(view: View, rng: random.Random) -> tuple[str, str]:
     shown = view.counts()
     absent = [glyph for glyph in range(len(view.glyphs)) if glyph not in shown]
     asked = absent if absent and rng.random() < _ABSENT else list(shown)
-    glyph = rng.choice(asked)
+    return counted(view, rng.choice(asked))
+
+
+def counted(view: View, glyph: int) -> tuple[str, str]:
+    """How many there are of a kind."""
+    shown = view.counts()
     answer = NUMBERS[view.language][shown[glyph]]
     if view.language == "zh":
         return f"图中有几个{view.name(glyph)}？", answer

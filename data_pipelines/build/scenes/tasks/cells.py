@@ -1,0 +1,66 @@
+"""What stands where, as signs for the cells of a picture, row by row: the answer that shows an
+adapter for every query what its part of the picture holds.
+
+    - - + -
+    - - + 🐶     the dog's middle; + is what it covers besides
+    - - - -
+    🚗- - -
+
+Words on signs are told alike: an English one at its middle, a Chinese one character by character.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from data_pipelines.build.scenes.captions import Language
+from data_pipelines.build.scenes.hints import EMPTY
+from data_pipelines.build.scenes.tasks.signs import Sign
+from data_pipelines.build.scenes.tasks.view import View
+
+COVERED = "+"
+QUESTION = {"en": "What is where?", "zh": "什么在哪里？"}
+
+Bounds = tuple[float, float, float, float]  # left, top, right, bottom, in cells
+Mark = tuple[float, float, str]  # x and y, in cells, and what to say there
+
+
+def cells(view: View, rng: random.Random) -> dict[str, Any]:
+    """Fields of a record that asks for the cells of a scene."""
+    return dict(question=QUESTION[view.language], text=of_scene(view))
+
+
+def of_scene(view: View) -> str:
+    """A cell holds the emoji of the object whose middle lies in it."""
+    side = view.image_size / view.grid
+    bounds, marks = [], []
+    for thing in view.scene.objects:
+        box = (thing.x, thing.y, thing.x + thing.width, thing.y + thing.height)
+        bounds.append(tuple(v / side for v in box))
+        marks.append((*(c / side for c in thing.center), view.kind(thing.glyph).glyph))
+    return _write(bounds, marks, view.grid)
+
+
+def of_signs(signs: Sequence[Sign], language: Language, *, image_size: int, grid: int) -> str:
+    """A cell holds the word, or the Chinese character, whose middle lies in it."""
+    side = image_size / grid
+    bounds, marks = [], []
+    for sign in signs:
+        bounds.append(tuple(v / side for v in sign.bounds()))
+        units = [sign.word] if language == "en" else sign.word
+        for place, unit in enumerate(units):
+            x, y = sign.along((place + 0.5) / len(units))
+            marks.append((x / side, y / side, unit))
+    return _write(bounds, marks, grid)
+
+
+def _write(bounds: Iterable[Bounds], marks: Iterable[Mark], grid: int) -> str:
+    told = [EMPTY] * grid**2
+    for left, top, right, bottom in bounds:
+        for place in range(grid**2):
+            x, y = place % grid + 0.5, place // grid + 0.5
+            if left <= x <= right and top <= y <= bottom:
+                told[place] = COVERED
+    for x, y, what in marks:
+        told[int(y) * grid + int(x)] = what
+    return "".join(told)
