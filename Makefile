@@ -4,7 +4,7 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	&& echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo recipe ablation test test-torch lint clean
+.PHONY: demo recipe recipe-gpu ablation test test-torch lint clean
 
 # A step's buffers are larger than glibc keeps: it would give them back to the system after every
 # step and fault them in again page by page, a fifth of the step's time on two cores.
@@ -16,6 +16,10 @@ demo: .venv/done
 
 recipe: .venv/done
 	$(KEEP_PAGES) JAX_PLATFORMS=cpu $(BIN)/python launch/recipe.py --workdir=runs/recipe
+
+# A larger model on larger scenes; wants `.venv/bin/pip install '.[cuda]'` first.
+recipe-gpu: .venv/done
+	$(BIN)/python launch/recipe.py --variant=gpu --workdir=runs/recipe-gpu
 
 ablation: .venv/done
 	$(KEEP_PAGES) JAX_PLATFORMS=cpu $(BIN)/python launch/ablation.py --workdir=runs/ablation

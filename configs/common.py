@@ -22,8 +22,8 @@ def parse_arg(arg: str, *, variants: tuple[str, ...] = ("demo",)) -> tuple[str, 
             f"config variant {variant!r} is not known; there is: {', '.join(variants)}"
         )
     pairs = dict(option.split("=", 1) for option in options)
-    if variant in ("demo", "recipe") and "data" not in pairs:
-        pairs["data"] = f"runs/{variant}/data"
+    if variant in ("demo", "recipe"):
+        pairs = {"data": f"runs/{variant}/data", "size": "small"} | pairs
     return variant, pairs
 
 
@@ -101,15 +101,37 @@ def scores() -> ConfigDict:
     return ConfigDict(dict(records=0, sources="", rows=32, beams=1, blind=False))
 
 
-def use_scenes(config: ConfigDict, folder: str, weights: dict[str, float]) -> None:
+def large_model(**seen: int) -> ConfigDict:
+    """A Qwen-VL of 33 M parameters, which one GPU trains on the same scenes, drawn larger."""
+    config = small_model(**seen)
+    config.vit.update(dict(width=384, layers=8, heads=6, mlp_width=1536))
+    config.adapter.heads = 8
+    config.decoder.update(dict(width=512, layers=6, heads=8, mlp_width=1408))
+    config.update(dict(dtype="bfloat16", scan_layers=True))
+    return config
+
+
+# Size -> (model, rows of a batch, workers that read it).
+SIZES = {"small": (small_model, 8, 1), "large": (large_model, 64, 8)}
+
+
+def use_scenes(
+    config: ConfigDict, folder: str, weights: dict[str, float], *, size: str = "small"
+) -> None:
     """Point a stage at sources of the embedded scenes (`scenes_en`, `vqa_zh`: what
-    `python -m data_pipelines.build scenes` writes) and at the small model.
+    `python -m data_pipelines.build scenes` writes) and at the small model or the large one.
+
+    Raises:
+      ValueError: no such size, or a data set that an older version built.
     """
+    if size not in SIZES:
+        raise ValueError(f"config option size={size!r} is not known; there is: {', '.join(SIZES)}")
     about = json.loads((Path(folder) / "tokenizer.json").read_text())
     if "grid" not in about:
         raise ValueError(f"{folder}/tokenizer.json says no grid: an older data set, build it again")
     seen = dict(image_size=about["image_size"], num_queries=about["grid"] ** 2)
-    config.model = small_model(
+    model, rows, workers = SIZES[size]
+    config.model = model(
         vocab_size=about["padded_vocab_size"], image_pad_id=about["imgpad"], **seen
     )
     config.loss_chunk = 256  # a small vocabulary
@@ -126,8 +148,8 @@ def use_scenes(config: ConfigDict, folder: str, weights: dict[str, float]) -> No
             **seen,
             seq_len=256,
             slot_rows=1,
-            global_rows=8,
-            virtual_shards=8,
-            num_workers=1,
+            global_rows=rows,
+            virtual_shards=rows,
+            num_workers=workers,
         )
     )

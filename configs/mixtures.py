@@ -3,9 +3,9 @@
 The paper gives counts per task. Where a task has both languages, their shares are this project's:
 captions follow stage 1's 77.3 % English and 22.7 % Chinese; OCR, text and dialogues are halved.
 
-SCENES1, SCENES2 and SCENES3 are for the demo variants: relative weights of the embedded scenes'
-tasks, in both languages alike. Its scores are compared task by task and language by language, so a
-task gets what it needs to be learnt, not what the paper's crawl happened to hold.
+SCENES0 to SCENES3 are for the recipe's stages: relative weights of the embedded scenes' tasks, in
+both languages alike. Its scores are compared task by task and language by language, so a task gets
+what it needs to be learnt, not what the paper's crawl happened to hold.
 """
 
 from ml_collections import ConfigDict
@@ -25,29 +25,30 @@ STAGE2 = {
 STAGE3 = {"chat": {"en": 0.175, "zh": 0.175}}
 
 SCENES0 = {"text": 1.0, "told": 4.0}
+# Captions, most of them of what each cell of the picture holds: see `scenes/tasks/cells.py`.
 SCENES1 = {"cells": 3.0, "signs": 2.0, "scenes": 1.0}
 # Where a thing is, is learnt within 300 steps of pictures that show one alone, and hardly at all
 # where several must be told apart as well: so these come first.
 SCENES2_FIRST = {
-    "cells": 1.0,
-    "signs": 1.0,
+    "cells": 2.0,
+    "signs": 2.0,
     "scenes": 1.0,
-    "vqa": 2.0,
+    "vqa": 1.0,
     "single": 4.0,
     "ocr": 1.0,
     "text": 0.5,
 }
 SCENES2 = {
     "cells": 1.0,
-    "signs": 1.5,
+    "signs": 1.0,
     "scenes": 1.5,
-    "vqa": 3.0,
+    "vqa": 3.5,
     "grounding": 2.0,
     "referring": 3.0,
-    "grounded_caption": 1.0,
-    "single": 1.0,
+    "grounded_caption": 0.5,
+    "single": 0.5,
     "ocr": 1.5,
-    "text": 1.0,
+    "text": 0.7,
 }
 # Some of stage 2 stays in the mix: so small a model would unlearn it in a few hundred steps.
 SCENES3 = {task: weight / 2 for task, weight in SCENES2.items() if task not in ("single", "cells")}

@@ -18,9 +18,10 @@ def get_config(arg: str = "") -> ConfigDict:
     config = stage1.get_config(arg)
     # Chinese must be learned from text; stage 1 has little of it.
     mixture = {"demo": {"text": 1.0}, "recipe": mixtures.SCENES0}[variant]
-    common.use_scenes(config, options["data"], mixtures.scenes(mixture))
+    common.use_scenes(config, options["data"], mixtures.scenes(mixture), size=options["size"])
     config.data.image_slots = 0
-    config.data.global_rows = config.data.virtual_shards = 4  # many small steps
+    config.data.global_rows //= 2  # many small steps
+    config.data.virtual_shards //= 2
     config.optim.trainable = r"decoder/.*"
     config.optim.update(dict(peak_lr=3e-3, warmup_steps=50, steps=900))
     if variant == "recipe":

@@ -74,7 +74,7 @@ def get_config(arg: str = "") -> ConfigDict:
         mixture = dict(scenes_en=0.773, scenes_zh=0.227)
         if variant == "recipe":
             mixture = mixtures.scenes(mixtures.SCENES1)
-        common.use_scenes(config, options["data"], mixture)
+        common.use_scenes(config, options["data"], mixture, size=options["size"])
         if variant == "recipe":
             config.model.vit.sincos_positions = config.model.scan_layers = True
         steps = {"demo": 1200, "recipe": 700}[variant]

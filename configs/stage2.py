@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from configs import common, mixtures
 
-FIRST_STEPS = 400  # of `demo`, with SCENES2_FIRST
+FIRST_STEPS = 300  # of `demo`, with SCENES2_FIRST
 TRAINABLE = {"": r".*", "frozen_llm": r"(vit|adapter)/.*", "demo": r".*"}
 
 
@@ -73,14 +73,15 @@ def get_config(arg: str = "") -> ConfigDict:
         )
     )
     if variant == "demo":
-        common.use_scenes(config, options["data"], mixtures.scenes(mixtures.SCENES2))
+        mixture = mixtures.scenes(mixtures.SCENES2)
+        common.use_scenes(config, options["data"], mixture, size=options["size"])
         first = mixtures.scenes(mixtures.SCENES2_FIRST)
         for name, source in config.data.sources.items():
             source.changes = [dict(step=FIRST_STEPS, weight=source.weight)]
             source.weight = first.get(name, 0.0)
         config.model.vit.sincos_positions = config.model.scan_layers = True  # as in stage 1
         config.data.image_slots = 6
-        config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=2000, accumulation=1))
+        config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=1700, accumulation=1))
         config.optim.vit_layer_decay = 1.0  # nothing pretrained to protect
         config.mesh.update(dict(data=-1, fsdp=1, tensor=1))
         config.checkpoint.every = config.eval_every = 300

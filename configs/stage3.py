@@ -69,10 +69,11 @@ def get_config(arg: str = "") -> ConfigDict:
         )
     )
     if variant == "demo":
-        common.use_scenes(config, options["data"], mixtures.scenes(mixtures.SCENES3))
+        mixture = mixtures.scenes(mixtures.SCENES3)
+        common.use_scenes(config, options["data"], mixture, size=options["size"])
         config.model.vit.sincos_positions = config.model.scan_layers = True  # as in stage 1
         config.data.image_slots = 6
-        config.optim.update(dict(peak_lr=3e-4, warmup_steps=50, steps=500, accumulation=1))
+        config.optim.update(dict(peak_lr=3e-4, warmup_steps=50, steps=300, accumulation=1))
         config.mesh.update(dict(data=-1, fsdp=1, tensor=1))
         config.checkpoint.every = config.eval_every = 250
     return config

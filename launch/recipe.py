@@ -52,10 +52,29 @@ class RecipeConfig:
     """How much of everything; the defaults are those of `make recipe`."""
 
     scenes: SceneConfig = SceneConfig(
-        scenes=12_000, eval_scenes=300, text_scenes=30_000, task_scenes=8_000, grid=5
+        scenes=4_000,
+        eval_scenes=100,
+        text_scenes=12_000,
+        task_scenes=4_000,
+        grid=4,
+        step=4,
+        object_min=0.375,
+        object_max=0.5,
     )
-    records: int = 200  # held-out records of every task, in each language
+    records: int = 100  # held-out records of every task, in each language
     steps: float = 1.0  # share of each stage's steps
+    size: str = "small"  # of the model
+
+
+VARIANTS = {
+    "cpu": RecipeConfig(),
+    "gpu": RecipeConfig(
+        RecipeConfig.scenes._replace(
+            kinds=60, image_size=128, step=8, scenes=20_000, text_scenes=40_000, task_scenes=20_000
+        ),
+        size="large",
+    ),
+}
 
 
 def run(workdir: Path, config: RecipeConfig) -> dict[str, Any]:
@@ -75,7 +94,7 @@ def run(workdir: Path, config: RecipeConfig) -> dict[str, Any]:
     start = ""
     for name, (page, variant, sources) in STAGES.items():
         with seconds.part(name):
-            page_config = page.get_config(f"{variant},data={data}")
+            page_config = page.get_config(f"{variant},data={data},size={config.size}")
             _train(page_config, workdir / name, start=start, share=config.steps)
         with seconds.part(f"scores of {name}"):
             scores[name] = _score(workdir / name, data / "test", sources, limit=config.records)
@@ -175,8 +194,9 @@ def main(_) -> None:
     logs.start()
     values = flags.FLAGS
     workdir = Path(values.workdir)
-    config = RecipeConfig(
-        RecipeConfig.scenes._replace(task_scenes=values.task_scenes), values.records, values.steps
+    config = VARIANTS[values.variant]
+    config = dataclasses.replace(
+        config, records=values.records or config.records, steps=values.steps
     )
     try:
         results = run(workdir, config)
@@ -189,7 +209,7 @@ def main(_) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", "runs/recipe", "Where everything goes.")
-    flags.DEFINE_integer("task_scenes", RecipeConfig.scenes.task_scenes, "Train samples a task.")
-    flags.DEFINE_integer("records", RecipeConfig.records, "Held-out records a task.")
+    flags.DEFINE_enum("variant", "cpu", list(VARIANTS), "How large, for which machine.")
+    flags.DEFINE_integer("records", 0, "Held-out records a task; 0: as many as the variant has.")
     flags.DEFINE_float("steps", RecipeConfig.steps, "Share of each stage's steps.")
     app.run(main)

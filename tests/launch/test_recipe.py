@@ -19,9 +19,9 @@ SCENES = SceneConfig(
 )  # fmt: skip
 
 
-def use_tiny(use_scenes, config, folder, weights):
+def use_tiny(use_scenes, config, folder, weights, *, size):
     """The demo variants, of a model that compiles in seconds, on the eight devices of the tests."""
-    use_scenes(config, folder, weights)
+    use_scenes(config, folder, weights, size=size)
     config.model.vit.update(dict(width=16, layers=1, heads=2, mlp_width=16))
     config.model.adapter.heads = 2
     config.model.decoder.update(dict(width=32, layers=1, heads=2, mlp_width=32))
