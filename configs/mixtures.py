@@ -39,15 +39,15 @@ SCENES2_FIRST = {
     "text": 0.5,
 }
 SCENES2 = {
-    "cells": 1.0,
-    "signs": 1.0,
+    "cells": 0.8,
+    "signs": 1.2,
     "scenes": 1.5,
-    "vqa": 3.5,
+    "vqa": 4.5,
     "grounding": 2.0,
-    "referring": 3.0,
+    "referring": 2.5,
     "grounded_caption": 0.5,
     "single": 0.5,
-    "ocr": 1.5,
+    "ocr": 1.2,
     "text": 0.7,
 }
 # Some of stage 2 stays in the mix: so small a model would unlearn it in a few hundred steps.

@@ -81,7 +81,7 @@ def get_config(arg: str = "") -> ConfigDict:
             source.weight = first.get(name, 0.0)
         config.model.vit.sincos_positions = config.model.scan_layers = True  # as in stage 1
         config.data.image_slots = 6
-        config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=1700, accumulation=1))
+        config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=2800, accumulation=1))
         config.optim.vit_layer_decay = 1.0  # nothing pretrained to protect
         config.mesh.update(dict(data=-1, fsdp=1, tensor=1))
         config.checkpoint.every = config.eval_every = 300

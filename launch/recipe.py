@@ -57,7 +57,7 @@ class RecipeConfig:
         text_scenes=12_000,
         task_scenes=4_000,
         grid=4,
-        step=4,
+        step=8,
         object_min=0.375,
         object_max=0.5,
     )

@@ -30,7 +30,7 @@ TASKS = (*_ASKED, "vqa", "single", "ocr", "signs", "chat")
 # What is told: task -> how often.
 _TOLD = {
     "cells": 2,
-    "vqa": 4,
+    "vqa": 8,
     "grounding": 2,
     "referring": 3,
     "grounded_caption": 1,
@@ -153,7 +153,8 @@ def _signs(config, drawn, task, split, name) -> dict[Language, dict[str, Any]]:
 def _of_signs(config, task, name, language):
     """(signs, their cells, fields of a record about them)."""
     size = config.image_size
-    placed = place_signs(random.Random(f"{name}/{language}"), language=language, image_size=size)
+    rng = random.Random(f"{name}/{language}")
+    placed = place_signs(rng, language=language, image_size=size, step=config.step)
     told_cells = cells.of_signs(placed, language, image_size=size, grid=config.grid)
     if task == "ocr":
         return placed, told_cells, ocr.ocr(placed, image_size=size)

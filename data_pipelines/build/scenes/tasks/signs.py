@@ -47,8 +47,8 @@ class Sign(NamedTuple):
 
     def along(self, share: float) -> tuple[float, float]:
         """The point after a share of the word's length."""
-        (x, y), (w, h) = self.center, self.size
-        ahead = (share - 0.5) * (w - 2 * _MARGIN * h)
+        (x, y), h = self.center, self.size[1]
+        ahead = (share - 0.5) * (_length(self.word) - 2 * _MARGIN) * h
         turned = math.radians(self.tilt)
         return x + ahead * math.cos(turned), y + ahead * math.sin(turned)
 
@@ -57,16 +57,26 @@ class Sign(NamedTuple):
         return min(xs), min(ys), max(xs), max(ys)
 
 
-def place_signs(rng: random.Random, *, language: Language, image_size: int) -> tuple[Sign, ...]:
-    """One sign or two that lie in the picture and touch each other nowhere, from top to bottom."""
+def place_signs(
+    rng: random.Random, *, language: Language, image_size: int, step: int = 1
+) -> tuple[Sign, ...]:
+    """One sign or two that lie in the picture and touch each other nowhere, from top to bottom.
+
+    Args:
+      step: edges lie on multiples of so many pixels; with more than one, signs are upright.
+    """
     signs: list[Sign] = []
     for word in rng.sample(WORDS[language], rng.choice((1, 1, 2))):
         for _ in range(_TRIES):
             height = rng.uniform(*_HEIGHT) * image_size
-            width = height * _length(word)
             tilt, paint = rng.uniform(-_TILT, _TILT), rng.randrange(len(_PAINTS))
-            center = tuple(rng.uniform(s / 2, image_size - s / 2) for s in (width, height))
-            new = Sign(word, center, (width, height), tilt, paint)
+            width = height * _length(word)
+            if step > 1:
+                height, tilt = round(height / step) * step, 0.0
+                width = math.ceil(height * _length(word) / step) * step
+            size = (width, height)
+            center = tuple(_middle(rng, side, image_size, step) for side in size)
+            new = Sign(word, center, size, tilt, paint)
             x0, y0, x1, y1 = new.bounds()
             inside = min(x0, y0) >= 0 and max(x1, y1) <= image_size
             if inside and all(_apart(new.bounds(), sign.bounds()) for sign in signs):
@@ -96,6 +106,13 @@ def draw_signs(signs: tuple[Sign, ...], under: Image.Image) -> Image.Image:
         layer = layer.resize(part, Image.Resampling.BOX)
         picture.paste(layer, corner, layer)
     return picture
+
+
+def _middle(rng: random.Random, side: float, image_size: int, step: int) -> float:
+    """Where a sign's middle may be along an axis of the picture."""
+    if step > 1:
+        return rng.randint(0, int(image_size - side) // step) * step + side / 2
+    return rng.uniform(side / 2, image_size - side / 2)
 
 
 @functools.cache
