@@ -22,7 +22,12 @@ from ml_collections import ConfigDict
 
 from configs import common, mixtures
 
-FIRST_STEPS = 300  # of `demo`, with SCENES2_FIRST
+# From these steps of `demo` on, with these mixtures of the embedded scenes.
+CURRICULUM = (
+    (0, mixtures.SCENES2_FIRST),
+    (300, mixtures.SCENES2),
+    (1000, mixtures.SCENES2_LAST),
+)
 TRAINABLE = {"": r".*", "frozen_llm": r"(vit|adapter)/.*", "demo": r".*"}
 
 
@@ -73,14 +78,15 @@ def get_config(arg: str = "") -> ConfigDict:
         )
     )
     if variant == "demo":
-        mixture = mixtures.scenes(mixtures.SCENES2)
-        common.use_scenes(config, options["data"], mixture, size=options["size"])
-        first = mixtures.scenes(mixtures.SCENES2_FIRST)
+        # Sources in the order of the middle mixture, which has them all.
+        every = mixtures.scenes(mixtures.SCENES2)
+        common.use_scenes(config, options["data"], every, size=options["size"])
+        (_, first), *later = [(step, mixtures.scenes(mix)) for step, mix in CURRICULUM]
         for name, source in config.data.sources.items():
-            source.changes = [dict(step=FIRST_STEPS, weight=source.weight)]
             source.weight = first.get(name, 0.0)
+            source.changes = [dict(step=step, weight=mix.get(name, 0.0)) for step, mix in later]
         config.model.vit.sincos_positions = config.model.scan_layers = True  # as in stage 1
-        config.data.image_slots = 6
+        config.data.image_slots = 7
         config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=2800, accumulation=1))
         config.optim.vit_layer_decay = 1.0  # nothing pretrained to protect
         config.mesh.update(dict(data=-1, fsdp=1, tensor=1))

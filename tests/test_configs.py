@@ -2,10 +2,12 @@
 table 8; sample counts of table 3).
 """
 
+import json
+
 import pytest
 
-from configs import mixtures, stage1, stage2, stage3
-from launch.stage import parse
+from configs import common, mixtures, stage0, stage1, stage2, stage3
+from launch.stage import parse, read
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint.names import parameter_shapes
 
@@ -112,3 +114,25 @@ def test_sample_counts():
 def test_unknown_variants_are_named(page):
     with pytest.raises(ValueError, match="'frozen_vit'"):
         page.get_config("frozen_vit")
+
+
+@pytest.mark.parametrize("size", common.SIZES)
+def test_sizes_of_the_recipe(size, tmp_path):
+    """Every stage of a size has the same model, of the data's pictures; a batch has as many rows as
+    virtual shards, or the stream would be refused after the stages before were paid for.
+    """
+    about = dict(padded_vocab_size=1024, imgpad=3, image_size=128, grid=4)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(about))
+    option = f"data={tmp_path},size={size}"
+    pages = ((stage0, "recipe"), (stage1, "recipe"), (stage2, "demo"), (stage3, "demo"))
+    found = [page.get_config(f"{variant},{option}") for page, variant in pages]
+    for config in found:
+        training, stream, _ = read(config)
+        assert stream.global_rows == stream.virtual_shards
+        assert training.model.vit.image_size == 128 and training.model.adapter.num_queries == 16
+        assert parameter_shapes(training.model) == parameter_shapes(read(found[0])[0].model)
+
+
+def test_a_size_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match="size='huge' is not known; there is: small, large"):
+        stage2.get_config(f"demo,data={tmp_path},size=huge")

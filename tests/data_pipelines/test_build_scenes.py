@@ -120,6 +120,18 @@ def test_grammar(drawn):
     assert told("there", three[3])[0] == "there is a fox"
 
 
+def test_edges_lie_on_steps(drawn):
+    """Coordinates of a set on steps are few, so that a small model can learn to write them."""
+    sides = set()
+    for index in range(60):
+        scene, _ = sample_scene(drawn, name=f"step/{index}", step=8, **SIZES)
+        for thing in scene.objects:
+            assert all(v % 8 == 0 for v in thing[1:]) and min(thing.width, thing.height) > 0
+            assert thing.x + thing.width <= 64 and thing.y + thing.height <= 64
+            sides.add(thing.side)
+    assert len(sides) > 1
+
+
 def test_kinds_are_told_apart_by_substring():
     """Captions are scored by searching names in them: no name may hide in another."""
     names = kinds.all_kinds()

@@ -150,11 +150,18 @@ def test_words_fill_their_quadrilaterals(language):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_cells_say_where_words_are_drawn(language):
-    """Ink lies around the middle of every unit that a cell tells: a word, a Chinese character."""
+@pytest.mark.parametrize("step", [1, 8])
+def test_cells_say_where_words_are_drawn(language, step):
+    """Ink lies around the middle of every unit that a cell tells: a word, a Chinese character.
+    With a step every edge lies on one, and no sign is tilted.
+    """
     under = Image.new("RGB", (64, 64), (255, 0, 255))
     for seed in range(40):
-        signs = place_signs(random.Random(seed), language=language, image_size=64)
+        signs = place_signs(random.Random(seed), language=language, image_size=64, step=step)
+        if step > 1:
+            edges = np.array([sign.corners() for sign in signs])
+            assert not (edges % step).any() and edges.min() >= 0 and edges.max() <= 64
+            assert all(sign.bounds() == (*sign.corners()[0], *sign.corners()[2]) for sign in signs)
         told = cells.of_signs(signs, language, image_size=64, grid=4)
         dark = np.asarray(draw_signs(signs, under)).sum(-1) < 200
         for sign in signs:
