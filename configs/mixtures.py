@@ -64,8 +64,8 @@ SCENES2_LAST = {
     "text": 0.5,
 }
 # Some of stage 2 stays in the mix: so small a model would unlearn it in a few hundred steps.
-SCENES3 = {task: weight / 2 for task, weight in SCENES2.items() if task not in ("single", "cells")}
-SCENES3 |= {"chat": 5.0}
+SCENES3 = {task: n / 4 for task, n in SCENES2.items() if task not in ("single", "cells")}
+SCENES3 |= {"chat": 6.0}
 
 
 def sources(mixture: dict[str, dict[str, float]], folder: str) -> ConfigDict:
