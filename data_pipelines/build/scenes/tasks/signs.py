@@ -72,8 +72,8 @@ def place_signs(
             tilt, paint = rng.uniform(-_TILT, _TILT), rng.randrange(len(_PAINTS))
             width = height * _length(word)
             if step > 1:
-                height, tilt = round(height / step) * step, 0.0
-                width = math.ceil(height * _length(word) / step) * step
+                height, tilt = float(round(height / step) * step), 0.0
+                width = float(math.ceil(height * _length(word) / step) * step)
             size = (width, height)
             center = tuple(_middle(rng, side, image_size, step) for side in size)
             new = Sign(word, center, size, tilt, paint)
