@@ -102,7 +102,7 @@ def scores() -> ConfigDict:
 
 
 def large_model(**seen: int) -> ConfigDict:
-    """A Qwen-VL of 33 M parameters, which one GPU trains on the same scenes, drawn larger."""
+    """A Qwen-VL of 36 M parameters, which one GPU trains on the same scenes, drawn larger."""
     config = small_model(**seen)
     config.vit.update(dict(width=384, layers=8, heads=6, mlp_width=1536))
     config.adapter.heads = 8

@@ -56,7 +56,7 @@ def get_config(arg: str = "") -> ConfigDict:
                 vit_layer_decay=1.0,
                 peak_lr=1e-5,
                 min_lr=1e-6,
-                warmup_steps=6000,
+                warmup_steps=3000,
                 steps=8000,
                 accumulation=8,
             ),

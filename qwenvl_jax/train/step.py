@@ -48,8 +48,9 @@ def microbatches(batch: Batch, count: int) -> Batch:
     groups = batch.images.shape[0]
 
     def split(x):
-        rows = x.reshape(groups // count, count, -1, *x.shape[1:]).swapaxes(0, 1)
-        rows = rows.reshape(count, -1, *x.shape[1:])
+        # No -1: a batch without image slots has no size to divide.
+        rows = x.reshape(groups // count, count, x.shape[0] // groups, *x.shape[1:]).swapaxes(0, 1)
+        rows = rows.reshape(count, x.shape[0] // count, *x.shape[1:])
         return constrain(rows, None, "batch", *[None] * (x.ndim - 1))
 
     return jax.tree.map(split, batch)

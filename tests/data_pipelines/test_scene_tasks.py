@@ -21,7 +21,6 @@ from data_pipelines.build.scenes.config import SceneConfig
 from data_pipelines.build.scenes.layout import Split
 from data_pipelines.build.scenes.make import build_scenes
 from data_pipelines.build.scenes.records import draw_scene, held_out_kinds
-from data_pipelines.build.scenes.tasks import cells
 from data_pipelines.build.scenes.tasks.every import TASKS, TRAINED_AS, task_records
 from data_pipelines.build.scenes.tasks.signs import WORDS, draw_signs, place_signs
 from data_pipelines.stream.config import SourceConfig, StreamConfig
@@ -147,58 +146,6 @@ def test_words_fill_their_quadrilaterals(language):
         assert not changed[depth < -1].any() and changed[depth > 1].all()
         assert [s.center[1] for s in signs] == sorted(s.center[1] for s in signs)
     assert counted[0] == 0 and counted[1] > 5 and counted[2] > 5
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("step", [1, 8])
-def test_cells_say_where_words_are_drawn(language, step):
-    """Ink lies around the middle of every unit that a cell tells: a word, a Chinese character.
-    With a step every edge lies on one, and no sign is tilted.
-    """
-    under = Image.new("RGB", (64, 64), (255, 0, 255))
-    for seed in range(40):
-        signs = place_signs(random.Random(seed), language=language, image_size=64, step=step)
-        if step > 1:
-            edges = np.array([sign.corners() for sign in signs])
-            assert not (edges % step).any() and edges.min() >= 0 and edges.max() <= 64
-            assert all(sign.bounds() == (*sign.corners()[0], *sign.corners()[2]) for sign in signs)
-        told = cells.of_signs(signs, language, image_size=64, grid=4)
-        dark = np.asarray(draw_signs(signs, under)).sum(-1) < 300
-        for sign in signs:
-            units = [sign.word] if language == "en" else sign.word
-            for place, unit in enumerate(units):
-                assert unit in told
-                x, y = sign.along((place + 0.5) / len(units))
-                half = round(0.37 * sign.size[1])  # of a letter or a character
-                near = dark[round(y) - half : round(y) + half, round(x) - half : round(x) + half]
-                assert near.mean() > 0.04
-        rest = told
-        for unit in [u for s in signs for u in ([s.word] if language == "en" else s.word)]:
-            rest = rest.replace(unit, "#", 1)
-        assert len(rest) == 16 and set(rest) <= set("#+-")
-
-
-def test_cells_of_a_scene(drawn):
-    """A cell is empty exactly where no object covers its centre and none has its middle in it; the
-    emoji of every object stands where its middle is.
-    """
-    names = {g.kind.en: g.kind.glyph for g in drawn}
-    for there, record in each(drawn, "cells", count=60):
-        if record.language != "en":
-            continue
-        told = np.array(list(record.text)).reshape(CONFIG.grid, CONFIG.grid)
-        full = np.zeros(told.shape, bool)
-        at = (np.arange(CONFIG.grid) + 0.5) / CONFIG.grid
-        for name, boxes in there.items():
-            for box in boxes:
-                x, y = (int(v * CONFIG.grid) for v in middle(box))
-                assert told[y, x] == names[name] or told[y, x] in names.values()
-                inside = (box[0] <= at) & (at <= box[2])
-                full |= inside[None] & ((box[1] <= at) & (at <= box[3]))[:, None]
-                full[y, x] = True
-        assert ((told != "-") == full).all()
-        shown = sum(len(boxes) for boxes in there.values())
-        assert shown - 1 <= (~np.isin(told, ["-", "+"])).sum() <= shown
 
 
 def test_ocr_records_name_the_words(drawn):
