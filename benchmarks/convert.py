@@ -8,7 +8,8 @@ Every phase is a process of its own. Memory is the kernel's high-water mark of r
 are this process's own (a mapped file's pages are the kernel's to drop) above what it was when the
 phase began, sampled every 5 ms. The disk's raw speed is that of writing as many bytes from one
 buffer and syncing them, before and after, in the same run. Import and export are whole, with their
-manifests; comparing the export back is timed apart.
+manifests; comparing the export back is timed apart. Busy is what all cores together spent, which
+other work on the machine changes less than the time.
 """
 
 import argparse
