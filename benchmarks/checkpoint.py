@@ -4,7 +4,8 @@
 
 Parameters are stacked as the decoder's are: three kernels of the released width, as many layers as
 fit the size, bf16, random. Raw is one buffer written and synced, read back from the page cache as
-the restored files are; save ends when everything is on disk, manifest included. Medians.
+the restored files are; save ends when everything is on disk, manifest included. Medians. Busy is
+what all cores together spent on it, which other work on the machine changes less than the time.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import ml_dtypes
@@ -43,10 +45,25 @@ def parameters(size: float) -> dict:
     return {"decoder": {"blocks": {"mlp": mlp}}}
 
 
-def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+class Took(NamedTuple):
+    seconds: float
+    busy: float  # seconds of all cores together
+
+
+def now() -> Took:
+    spent = os.times()
+    return Took(time.perf_counter(), spent.user + spent.system)
+
+
+def since(began: Took) -> Took:
+    end = now()
+    return Took(end.seconds - began.seconds, end.busy - began.busy)
+
+
+def timed(work: Callable[[], object]) -> Took:
+    began = now()
     work()
-    return time.perf_counter() - began
+    return since(began)
 
 
 def raw_write(file: Path, size: int) -> None:
@@ -73,23 +90,23 @@ def restore(workdir: Path, params: dict, *, verify: bool) -> None:
     checkpoints.close()
 
 
-def one_round(folder: Path, params: dict, size: int) -> dict[str, float]:
-    """Seconds of each part."""
+def one_round(folder: Path, params: dict, size: int) -> dict[str, Took]:
+    """What each part took."""
     file, work = folder / "raw", folder / "work"
-    took = {"raw write": seconds(lambda: raw_write(file, size))}
-    took["raw read"] = seconds(lambda: raw_read(file))
+    took = {"raw write": timed(lambda: raw_write(file, size))}
+    took["raw read"] = timed(lambda: raw_read(file))
     file.unlink()
-    took["copy"] = seconds(lambda: jax.tree.map(lambda x: np.array(x), params))
+    took["copy"] = timed(lambda: jax.tree.map(lambda x: np.array(x), params))
     checkpoints = Checkpoints(work, CheckpointConfig(), {})
     data = np.zeros((1, 1), np.int64)
-    began = time.perf_counter()
+    began = now()
     checkpoints.save(1, params=params, opt_state=_OPTIMIZER, frozen={}, data=data)
-    took["blocked"] = time.perf_counter() - began
+    took["blocked"] = since(began)
     checkpoints.close()
     os.sync()
-    took["save"] = time.perf_counter() - began
-    took["restore"] = seconds(lambda: restore(work, params, verify=False))
-    took["restore, verified"] = seconds(lambda: restore(work, params, verify=True))
+    took["save"] = since(began)
+    took["restore"] = timed(lambda: restore(work, params, verify=False))
+    took["restore, verified"] = timed(lambda: restore(work, params, verify=True))
     shutil.rmtree(work)
     return took
 
@@ -108,7 +125,10 @@ def main() -> None:
         rounds = [one_round(folder, params, size) for _ in range(args.rounds)]
     finally:
         shutil.rmtree(folder)
-    took = {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
+    took = {
+        name: Took(*(statistics.median(times) for times in zip(*(r[name] for r in rounds))))
+        for name in rounds[0]
+    }
     cores = len(os.sched_getaffinity(0))
     print(
         f"{size / 1e9:.2f} GB, {args.rounds} rounds, {cores} cores, load {os.getloadavg()[0]:.1f}"
@@ -118,10 +138,14 @@ def main() -> None:
         ("restore", "raw read"),
         ("restore, verified", "raw read"),
     ):
-        rate, other = size / took[name] / 1e9, size / took[peer] / 1e9
-        print(f"{name}: {rate:.2f} GB/s, {rate / other:.2f} of {peer} ({other:.2f} GB/s)")
-    ratio = took["blocked"] / took["copy"]
-    print(f"blocked by save: {took['blocked']:.2f} s, {ratio:.2f} of a copy ({took['copy']:.2f} s)")
+        own, other = took[name], took[peer]
+        rate, beside = size / own.seconds / 1e9, size / other.seconds / 1e9
+        print(
+            f"{name}: {rate:.2f} GB/s, {rate / beside:.2f} of {peer} ({beside:.2f} GB/s);"
+            f" busy {own.busy * 1e9 / size:.2f} s/GB ({peer} {other.busy * 1e9 / size:.2f})"
+        )
+    blocked, copy = took["blocked"].seconds, took["copy"].seconds
+    print(f"blocked by save: {blocked:.2f} s, {blocked / copy:.2f} of a copy ({copy:.2f} s)")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ Every phase is a process of its own. Memory is the kernel's high-water mark of r
 are this process's own (a mapped file's pages are the kernel's to drop) above what it was when the
 phase began, sampled every 5 ms. The disk's raw speed is that of writing as many bytes from one
 buffer and syncing them, before and after, in the same run. Import and export are whole, with their
-manifests; comparing the export back is timed apart.
+manifests; comparing the export back is timed apart. Busy is what all cores together spent, which
+other work on the machine changes less than the time.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -51,6 +53,12 @@ def model(depth: int) -> ModelConfig:
     )
 
 
+class Phase(NamedTuple):
+    seconds: float
+    busy: float  # seconds of all cores together
+    peak: int  # bytes above the start
+
+
 def own_memory() -> int:
     """Bytes of resident anonymous pages."""
     status = Path("/proc/self/status").read_text()
@@ -58,7 +66,7 @@ def own_memory() -> int:
 
 
 def measured(work: Callable[[], None], out) -> None:
-    """Run `work`; send (seconds, peak bytes above the start)."""
+    """Run `work`; send its Phase."""
     jax.devices()  # the backend is the process's, not the phase's
     start, peak, done = own_memory(), 0, threading.Event()
 
@@ -69,17 +77,18 @@ def measured(work: Callable[[], None], out) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    began = time.perf_counter()
+    before, began = os.times(), time.perf_counter()
     work()
     os.sync()
-    seconds = time.perf_counter() - began
+    seconds, after = time.perf_counter() - began, os.times()
     done.set()
     watcher.join()
-    out.send((seconds, peak))
+    busy = after.user + after.system - before.user - before.system
+    out.send(Phase(seconds, busy, peak))
 
 
-def apart(work: Callable[..., None], *args) -> tuple[float, int]:
-    """`work(*args)` in a fresh process: (seconds, peak bytes above its start)."""
+def apart(work: Callable[..., None], *args) -> Phase:
+    """`work(*args)` in a fresh process."""
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(False)
     process = context.Process(target=_child, args=(work, args, send))
@@ -138,6 +147,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="emptied of what is made there")
     parser.add_argument("--depth", type=int, default=0, help="blocks a tower; 0 is a narrow model")
     parser.add_argument("--dtype", default="bfloat16", choices=tuple(convert.DTYPES))
+    parser.add_argument("--no_verify", action="store_true", help="do not compare the export back")
     args = parser.parse_args()
     folder = args.folder / "convert-benchmark"
     folder.mkdir(parents=True)
@@ -149,23 +159,29 @@ def main() -> None:
             f"{size / 1e9:.2f} GB of {args.dtype}; largest tensor {largest / 1e9:.2f} GB;"
             f" {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}"
         )
-        first, _ = apart(raw, folder, size)
+        first = apart(raw, folder, size)
         phases = {
             "import": apart(bring_in, folder / "in", folder / "work"),
             "export": apart(bring_out, folder / "work", folder / "out", args.dtype),
         }
         shutil.rmtree(folder / "in")
-        second, _ = apart(raw, folder, size)
-        speed = 2 * size / (first + second) / 1e9
-        print(f"raw write: {speed:.2f} GB/s ({size / first / 1e9:.2f}, {size / second / 1e9:.2f})")
-        for name, (seconds, peak) in phases.items():
-            rate = size / seconds / 1e9
+        second = apart(raw, folder, size)
+        gb = size / 1e9
+        speed = 2 * gb / (first.seconds + second.seconds)
+        print(
+            f"raw write: {speed:.2f} GB/s ({gb / first.seconds:.2f}, {gb / second.seconds:.2f});"
+            f" busy {first.busy / gb:.2f}, {second.busy / gb:.2f} s/GB"
+        )
+        for name, phase in phases.items():
+            rate = gb / phase.seconds
             print(
-                f"{name}: {rate:.2f} GB/s, {rate / speed:.2f} of raw; peak {peak / 1e9:.2f} GB"
-                " above the start"
+                f"{name}: {rate:.2f} GB/s, {rate / speed:.2f} of raw; busy"
+                f" {phase.busy / gb:.2f} s/GB; peak {phase.peak / 1e9:.2f} GB above the start"
             )
-        seconds, peak = apart(check, folder / "work", folder / "out")
-        print(f"verify: {seconds:.0f} s, peak {peak / 1e9:.2f} GB")
+        print(f"load {os.getloadavg()[0]:.1f} at the end", flush=True)
+        if not args.no_verify:
+            phase = apart(check, folder / "work", folder / "out")
+            print(f"verify: {phase.seconds:.0f} s, peak {phase.peak / 1e9:.2f} GB")
     finally:
         shutil.rmtree(folder)
 

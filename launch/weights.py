@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -52,9 +53,16 @@ def import_weights(
       verify: compare a source's files with its manifest first, where it has one.
 
     Raises:
-      ValueError: nothing is given, the work directory is not empty, or a source does not fit.
+      ValueError: nothing is given, the work directory is not empty, a source does not fit, or this
+      is one process of several.
     """
     workdir = Path(workdir)
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"import: one process writes a work directory, and this is one of"
+            f" {jax.process_count()}; a job over several reads config.init.vit, .adapter and"
+            " .decoder itself, each process its own shards"
+        )
     if not sources:
         raise ValueError("import: give at least one of --qwen_vl, --decoder, --vit")
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):

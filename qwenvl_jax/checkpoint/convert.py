@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from qwenvl_jax import trees
-from qwenvl_jax.checkpoint import blocks, names
+from qwenvl_jax.checkpoint import blocks, manifest, names
 from qwenvl_jax.checkpoint import safetensors_writer as writer
 from qwenvl_jax.checkpoint.names import Row
 from qwenvl_jax.checkpoint.weights import Weights
@@ -83,13 +83,17 @@ class Reader:
         index = (*index, *[slice(None)] * (len(self.shape) - len(index)))
         sizes = [len(range(*s.indices(n))) for s, n in zip(index, self.shape)]
         out = np.empty(sizes, self.dtype)
+        self.fill(out, index)
+        return out
+
+    def fill(self, out: np.ndarray, index: tuple[slice, ...]) -> None:
+        """Put the slice at `index`, a slice for every dim, into an array of its shape."""
         if not self._layers:
             blocks.copy(out, self._tensor(self._row.released, self.shape)[index])
-            return out
+            return
         for place, i in enumerate(range(*index[0].indices(self._layers))):
             tensor = self._tensor(self._row.released.format(i=i), self.shape[1:])
             blocks.copy(out[place], tensor[index[1:]])
-        return out
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         tensor = self._weights.read(name)
@@ -130,14 +134,17 @@ def save(
     config: ModelConfig,
     dtype: str = "bfloat16",
     shard_bytes: int = 5 * 10**9,
-) -> None:
+) -> dict[manifest.State, str]:
     """Write safetensors shards of at most `shard_bytes` (one tensor at least) and their index.
 
     Sizes are known beforehand, so a tensor is written as soon as it is made.
 
     Args:
-      params: arrays on the host, or functions that return them, by path.
+      params: arrays on the host, or what `names.export` takes in their place, by path.
       dtype: of every tensor but the fixed positions, which stay float32.
+
+    Returns:
+      What `manifest.write` needs to know of the shards.
 
     Raises:
       ValueError: an unknown dtype, or a folder that already holds weights.
@@ -149,13 +156,16 @@ def save(
     tensors = released_tensors(config, dtype)
     shards = writer.plan(tensors, shard_bytes)
     stream = names.export(params)
+    digests = {}
     for shard in shards:
-        writer.write(folder, shard, stream)
+        digest = writer.write(folder, shard, stream)
+        digests[manifest.state(folder / shard.file)] = digest
     index = {
         "metadata": {"total_size": sum(tensor.size for tensor in tensors)},
         "weight_map": writer.weight_map(shards),
     }
     (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    return digests
 
 
 def released_tensors(config: ModelConfig, dtype: str) -> list[writer.Tensor]:

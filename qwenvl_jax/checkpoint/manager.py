@@ -29,6 +29,7 @@ from jax.experimental import multihost_utils
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import intact, manifest, orbax_writer, resized
 from qwenvl_jax.checkpoint.fingerprint import fingerprint
+from qwenvl_jax.checkpoint.hash_ahead import HashAhead
 from qwenvl_jax.checkpoint.resized import ResizeQueries
 
 
@@ -83,6 +84,7 @@ class Checkpoints:
         self._root = Path(workdir).absolute()
         self._run_config = run_config
         self._verify = config.verify
+        self._ahead: HashAhead | None = None
         self._saving: int | None = None
         self._frozen_hash: str | None = None
         if jax.process_index() == 0:
@@ -111,7 +113,18 @@ class Checkpoints:
     def _list_files(self) -> None:
         """Write the manifest of the step being saved; Orbax calls this before it renames it."""
         (folder,) = (self._root / "checkpoints").glob(f"{self._saving}.orbax-checkpoint-tmp*")
-        manifest.write(folder)
+        manifest.write(folder, known=self._stop_hashing())
+
+    def _start_hashing(self, folder: str, pattern: str) -> None:
+        """Of this process's own data: over a network, another's file looks finished too early."""
+        self._stop_hashing()  # that of a save that failed
+        if jax.process_index() == 0:
+            files = f"{pattern}/{orbax_writer.own_files()}"
+            self._ahead = HashAhead(self._root / folder, files)
+
+    def _stop_hashing(self) -> dict[manifest.State, str]:
+        ahead, self._ahead = self._ahead, None
+        return ahead.stop() if ahead else {}
 
     def latest_step(self) -> int | None:
         """The newest whole step on disk."""
@@ -141,6 +154,7 @@ class Checkpoints:
         }
         self._manager.wait_until_finished()
         self._saving = step
+        self._start_hashing("checkpoints", f"{step}.orbax-checkpoint-tmp*/*")
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -159,10 +173,11 @@ class Checkpoints:
         self._frozen_hash = fingerprint(frozen)
         folder = self._root / "frozen" / self._frozen_hash
         if not (folder / manifest.NAME).exists():
+            self._start_hashing("frozen", f"{self._frozen_hash}*")
             with ocp.Checkpointer(orbax_writer.handler()) as checkpointer:
                 checkpointer.save(folder, args=orbax_writer.save_args(frozen), force=True)
             if jax.process_index() == 0:
-                manifest.write(folder)
+                manifest.write(folder, known=self._stop_hashing())
 
     def restore(
         self,
@@ -203,7 +218,10 @@ class Checkpoints:
 
     def close(self) -> None:
         """Wait until everything that was started is on disk."""
-        self._manager.wait_until_finished()
+        try:
+            self._manager.wait_until_finished()
+        finally:
+            self._stop_hashing()
         self._manager.close()
 
 

@@ -2,23 +2,43 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 NAME = "MANIFEST.json"
 # Orbax stamps a checkpoint with its time after all else is written; nothing of ours is in these.
 STAMPS = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
 
-def write(folder: str | Path) -> None:
-    """Write down size and sha256 of every file below `folder`."""
+class State(NamedTuple):
+    """What tells a file as it is from any other and from itself before or after a write."""
+
+    inode: int
+    size: int
+    changed: int  # nanoseconds
+
+
+def state(path: Path) -> State:
+    about = path.stat()
+    return State(about.st_ino, about.st_size, about.st_mtime_ns)
+
+
+def write(folder: str | Path, *, known: Mapping[State, str] = MappingProxyType({})) -> None:
+    """Write down size and sha256 of every file below `folder`.
+
+    Args:
+      known: sha256 of files that were hashed when they were written; the others are read.
+    """
     folder = Path(folder)
     found = dict(sorted(_files(folder).items()))
-    files = {
-        name: {"size": path.stat().st_size, "sha256": digest}
-        for (name, path), digest in zip(found.items(), _digests(found), strict=True)
-    }
+    states = {name: state(path) for name, path in found.items()}
+    digests = {name: known[about] for name, about in states.items() if about in known}
+    rest = {name: path for name, path in found.items() if name not in digests}
+    digests |= zip(rest, _digests(rest), strict=True)
+    files = {name: {"size": states[name].size, "sha256": digests[name]} for name in found}
     partial = folder / f"{NAME}.partial"
     partial.write_text(json.dumps({"files": files}, indent=1) + "\n", "utf-8")
     partial.rename(folder / NAME)
@@ -66,9 +86,9 @@ def _files(folder: Path) -> dict[str, Path]:
 def _digests(files: dict[str, Path]) -> Iterator[str]:
     """The files' sha256, in their order; hashing leaves Python's lock, so threads share it."""
     with ThreadPoolExecutor() as pool:
-        yield from pool.map(_sha256, files.values())
+        yield from pool.map(sha256, files.values())
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,6 +8,7 @@ stacked on our leading axis. Three rows may share a released name: each takes on
 Qwen-7B's is DECODER, OpenCLIP's is made from VISION.
 """
 
+import functools
 import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -132,8 +133,9 @@ def rows_in(held: Iterable[str], towers: Collection[str]) -> tuple[Row, ...]:
 def export(params: trees.Tree, rows: Sequence[Row] = TABLE) -> Iterator[tuple[str, Any]]:
     """Our parameters (or gradients) by released name; with all rows also the fixed positions.
 
-    One tensor is made at a time. A leaf may also be a reader: it is indexed for a layer, called
-    for all of it, when that tensor is asked for.
+    One tensor is made at a time. A leaf may also be what is read later: a function that is called
+    when its tensor is asked for, or a `stored.Leaf`, which its layer, its transpose and itself
+    as a tensor are too, as far as the layout allows.
 
     Raises:
       ValueError: a parameter has no row.
@@ -167,7 +169,12 @@ def _value(leaf: Any) -> Any:
 
 def parameter_shapes(config: ModelConfig) -> trees.Tree:
     """Our parameters as ShapeDtypeStructs."""
-    return jax.eval_shape(lambda: qwenvl.init(config, jax.random.key(0)))
+    return trees.unflatten(_parameter_shapes(config))
+
+
+@functools.cache  # the model is traced for it
+def _parameter_shapes(config: ModelConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    return trees.flatten(jax.eval_shape(lambda: qwenvl.init(config, jax.random.key(0))))
 
 
 def released_shapes(

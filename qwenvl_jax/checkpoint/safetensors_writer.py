@@ -1,23 +1,26 @@
 """Safetensors files written tensor by tensor: with all sizes known, the header comes first."""
 
+import hashlib
+import itertools
 import json
 import math
 import os
 import struct
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import ml_dtypes
 import numpy as np
 
 from qwenvl_jax.checkpoint import blocks
 
 _NAMES = {np.dtype(np.float32): "F32", np.dtype(ml_dtypes.bfloat16): "BF16"}
-_PANEL_BYTES = 4 << 20  # of a tensor put in order at a time
-_THREADS = 2  # tensors written at a time, while the next is read
+_PANEL_BYTES = 8 << 20  # of a tensor put in order at a time
+_PANELS = 4  # in memory, in the hands of one thread or another
+_SYNC_BYTES = 256 << 20  # written between two calls that send it to the disk
 
 
 class Tensor(NamedTuple):
@@ -51,8 +54,12 @@ def plan(tensors: list[Tensor], shard_bytes: int) -> list[Shard]:
     ]
 
 
-def write(folder: Path, shard: Shard, tensors: Iterator[tuple[str, Any]]) -> None:
-    """Take a shard's tensors off an iterator and write them; the file appears when it is whole."""
+def write(folder: Path, shard: Shard, tensors: Iterator[tuple[str, Any]]) -> str:
+    """Take a shard's tensors off an iterator and write them; the file appears when it is whole.
+
+    Returns:
+      The file's sha256.
+    """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for tensor in shard.tensors:
@@ -64,45 +71,95 @@ def write(folder: Path, shard: Shard, tensors: Iterator[tuple[str, Any]]) -> Non
         end += tensor.size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the format asks for data aligned to 8 bytes
-    start = 8 + len(text)
     partial = folder / f"{shard.file}.partial"
-    with partial.open("wb") as file, ThreadPoolExecutor(_THREADS) as pool:
-        file.write(struct.pack("<Q", len(text)) + text)
-        file.flush()
-        file.truncate(start + end)
-        started: deque[Future] = deque()
+    with _HashedFile(partial) as file:
+        file.write(np.frombuffer(struct.pack("<Q", len(text)) + text, np.uint8))
         for tensor in shard.tensors:
-            while len(started) >= _THREADS:
-                started.popleft().result()
             name, x = next(tensors)
             assert (name, x.shape) == (tensor.name, tensor.shape), (name, x.shape, tensor)
-            begin = start + header[name]["data_offsets"][0]
-            started.append(pool.submit(_write, file.fileno(), begin, x, tensor.dtype))
+            for panel in panels(x, tensor.dtype, file.buffer):
+                file.write(panel)
             del x
-        while started:
-            started.popleft().result()
+        digest = file.finish()
     partial.rename(folder / shard.file)
+    return digest
 
 
-def _write(file: int, begin: int, x: Any, dtype: np.dtype) -> None:
-    """A tensor's entries from byte `begin` on."""
-    for panel in panels(x, dtype):
-        piece = memoryview(panel.view(np.uint8))
-        while len(piece):  # the kernel may take a part
-            written = os.pwrite(file, piece, begin)
-            begin, piece = begin + written, piece[written:]
+class _HashedFile:
+    """A file written in order, hashed while it is written, and synced while more is written."""
+
+    def __init__(self, path: Path):
+        self._file = path.open("wb")
+        self._digest = hashlib.sha256()
+        # Each does one thing at a time, in order, and waits for none of the others.
+        self._hasher, self._writer, self._syncer = (ThreadPoolExecutor(1) for _ in range(3))
+        self._buffers = [np.empty(_PANEL_BYTES, np.uint8) for _ in range(_PANELS)]
+        self._busy: list[tuple[Future, ...]] = [()] * _PANELS
+        self._turn = self._unsynced = 0
+        self._syncs: list[Future] = []
+
+    def __enter__(self) -> "_HashedFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pool in (self._hasher, self._writer, self._syncer):
+            pool.shutdown(cancel_futures=True)
+        self._file.close()
+
+    def buffer(self, size: int) -> np.ndarray:
+        """`size` bytes to fill and to write next."""
+        self._wait()
+        if self._buffers[self._turn].size < size:
+            self._buffers[self._turn] = np.empty(size, np.uint8)
+        return self._buffers[self._turn][:size]
+
+    def write(self, piece: np.ndarray) -> None:
+        """Start to write; the piece must stay as it is until its buffer is handed out again."""
+        self._wait()
+        self._busy[self._turn] = (
+            self._hasher.submit(self._digest.update, piece),
+            self._writer.submit(self._write, piece),
+        )
+        self._turn = (self._turn + 1) % _PANELS
+
+    def _wait(self) -> None:
+        for future in self._busy[self._turn]:
+            future.result()
+
+    def _write(self, piece: np.ndarray) -> None:
+        self._file.write(piece)
+        self._unsynced += piece.nbytes
+        if self._unsynced >= _SYNC_BYTES:
+            self._unsynced = 0
+            self._syncs.append(self._syncer.submit(os.fdatasync, self._file.fileno()))
+
+    def finish(self) -> str:
+        """Wait until everything is on disk; the sha256 of all that was written."""
+        for future in itertools.chain(*self._busy):
+            future.result()
+        for future in self._syncs:
+            future.result()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._digest.hexdigest()
 
 
-def panels(x: Any, dtype: np.dtype) -> Iterator[np.ndarray]:
-    """The entries of an array of any strides, in order, cast, as flat contiguous pieces."""
-    x = np.asarray(x)
+def panels(x: Any, dtype: np.dtype, buffer: Callable[[int], np.ndarray]) -> Iterator[np.ndarray]:
+    """The entries of an array of any strides, in order, cast, as flat pieces of bytes.
+
+    Args:
+      x: an array, or what is sliced like one and read then.
+      buffer: a number of bytes -> memory for so many, the next piece's.
+    """
+    x = np.asarray(x) if isinstance(x, jax.Array) or len(x.shape) < 2 else x
     rows = x.reshape(1, -1) if x.ndim < 2 else x
-    step = max(1, _PANEL_BYTES // max(1, rows[0].size * dtype.itemsize)) if len(rows) else 1
+    row = math.prod(rows.shape[1:]) * dtype.itemsize
+    step = max(1, _PANEL_BYTES // max(1, row))
     for first in range(0, len(rows), step):
         panel = rows[first : first + step]
-        out = np.empty(panel.shape, dtype)
-        blocks.copy(out, panel)
-        yield out.reshape(-1)
+        out = buffer(panel.size * dtype.itemsize)
+        blocks.copy(out.view(dtype).reshape(panel.shape), panel)
+        yield out
 
 
 def weight_map(shards: list[Shard]) -> Mapping[str, str]:

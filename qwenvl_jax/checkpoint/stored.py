@@ -2,14 +2,17 @@
 
 import functools
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
 
 from qwenvl_jax import settings, trees
-from qwenvl_jax.checkpoint import intact, names
+from qwenvl_jax.checkpoint import intact, names, orbax_writer
 from qwenvl_jax.model.config import ModelConfig
 
 
@@ -50,32 +53,64 @@ class Stored:
 
     def leaf(self, path: str) -> "Leaf":
         """One parameter, not read yet."""
-        name = self._home[path]
-        return Leaf(self._folders[name], path, trees.flatten(self._trees[name])[path].shape)
+        base = {
+            "driver": "file",
+            "path": f"{self._folders[self._home[path]]}/",
+            "file_io_mode": {"mode": "memmap"},  # no memory of this process's for what is copied on
+        }
+        place = {"driver": "ocdbt", "base": base, "path": path.replace("/", ".") + "/"}
+        return Leaf(ts.open({"driver": "zarr", "kvstore": place}, read=True).result())
 
 
 class Leaf:
-    """One parameter on disk, read in the dtype it was saved in: called for all of it, indexed for
-    an entry of its leading axis, a layer.
+    """One parameter on disk, or a layer of it, read in the dtype it was saved in.
+
+    It stands in for an array: `np.asarray` reads all of it, a slice reads some rows, an integer
+    makes a layer that is not read yet. As a matrix it can be transposed unread, as the released
+    layout of most parameters is; other arrangements read it.
     """
 
-    def __init__(self, folder: Path, path: str, shape: tuple[int, ...]):
-        self.shape = tuple(shape)
-        self._spec = {
-            "driver": "zarr",
-            "kvstore": {
-                "driver": "ocdbt",
-                "base": {"driver": "file", "path": f"{folder}/"},
-                "path": path.replace("/", ".") + "/",
-            },
-        }
+    def __init__(self, store: ts.TensorStore, *, matrix: bool = False, swapped: bool = False):
+        self._store, self._matrix, self._swapped = store, matrix, swapped
+        shape = tuple(store.shape)
+        if matrix:
+            shape = (math.prod(shape[:-1]), shape[-1])
+        self.shape = shape[::-1] if swapped else shape
+        self.ndim = len(self.shape)
+        self.dtype = np.dtype(store.dtype.numpy_dtype)
 
-    @functools.cached_property
-    def _array(self) -> ts.TensorStore:
-        return ts.open(self._spec, read=True).result()
+    def __len__(self) -> int:
+        return self.shape[0]
 
-    def __call__(self) -> np.ndarray:
-        return self._array.read().result()
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        x = self._store.read().result().reshape(self.shape[::-1] if self._swapped else self.shape)
+        x = x.T if self._swapped else x
+        return x if dtype is None else x.astype(dtype, copy=False)
 
-    def __getitem__(self, layer: int) -> np.ndarray:
-        return self._array[layer].read().result()
+    def __getitem__(self, index: int | slice) -> "Leaf | np.ndarray":
+        if isinstance(index, int):
+            assert not self._matrix
+            return Leaf(self._store[index])
+        first, last, _ = index.indices(len(self))  # TensorStore takes no end beyond the array's
+        if self._swapped:
+            x = self._store[..., first:last].read().result()
+            return x.reshape(-1, last - first).T
+        assert not self._matrix
+        return self._store[first:last].read().result()
+
+    def reshape(self, *shape: int) -> "Leaf | np.ndarray":
+        if self.ndim > 1 and shape == (math.prod(self.shape[:-1]), -1):
+            return Leaf(self._store, matrix=True)
+        return np.asarray(self).reshape(*shape)
+
+    @property
+    def T(self) -> "Leaf | np.ndarray":  # noqa: N802
+        return Leaf(self._store, matrix=True, swapped=not self._swapped)
+
+    def transpose(self, *dims: int) -> np.ndarray:
+        return np.asarray(self).transpose(*dims)
+
+    def chunks(self) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
+        """Pieces as they lie on disk: where in the parameter each belongs, and what it is."""
+        for index in orbax_writer.chunks(self._store):
+            yield index, self._store[index].read().result()

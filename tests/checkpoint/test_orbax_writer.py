@@ -73,7 +73,7 @@ def test_a_stacked_parameter_is_cut_into_layers(tmp_path):
 
 def test_a_reader_is_never_in_memory_whole(tmp_path):
     """A layer or two at a time: a stacked kernel of the released size is 3 GB."""
-    read, want = gate_reader(tmp_path, layers=16, width=512)
+    read, want = gate_reader(tmp_path, layers=96, width=256)
     tracemalloc.start()
     save(tmp_path / "saved", {"blocks": {"kernel": read}})
     _, peak = tracemalloc.get_traced_memory()

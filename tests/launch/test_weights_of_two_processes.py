@@ -1,0 +1,77 @@
+"""Released files read by a job of two processes: each takes the slices of its own shards."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from launch import hosts, weights
+from qwenvl_jax import trees
+from qwenvl_jax.checkpoint import convert, imported
+from qwenvl_jax.parallel import rules
+from qwenvl_jax.parallel.mesh import MeshConfig, make_mesh
+from tests.batches import toy_model
+from tests.weights import random_weights
+
+ROOT = Path(__file__).parents[2]
+
+
+def one_process(folder: Path) -> None:
+    """What each of the two does."""
+    hosts.join()
+    assert jax.process_count() == 2
+    config, whole = toy_model(), trees.flatten(random_weights(toy_model()))
+    shardings = rules.parameter_shardings(
+        make_mesh(MeshConfig(data=1, fsdp=2, tensor=2)), trees.unflatten(whole)
+    )
+    towers = dict.fromkeys(imported.TOWERS, folder / "released")
+    loaded = trees.flatten(imported.load_towers(config, towers, shardings=shardings))
+    assert loaded.keys() == whole.keys()
+    split = 0
+    for path, x in loaded.items():
+        for shard in x.addressable_shards:
+            np.testing.assert_array_equal(shard.data, whole[path][shard.index], err_msg=path)
+        split += not x.is_fully_replicated
+    assert split > 10  # as many lie in pieces
+    with pytest.raises(ValueError, match="one process writes a work directory.*one of 2"):
+        weights.import_weights({"qwen_vl": str(folder / "released")}, folder / "out", page="")
+    assert not (folder / "out").exists()
+
+
+def test_each_process_reads_its_own_shards(tmp_path):
+    """A slice of the whole mesh's place in a process's own would be another part of the file."""
+    config = toy_model()
+    convert.save(random_weights(config), tmp_path / "released", config=config, dtype="float32")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    flags = "--xla_force_host_platform_device_count=2"
+    running = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                f"from {__name__} import *; one_process(Path({str(tmp_path)!r}))",
+            ],
+            cwd=ROOT,
+            env=os.environ
+            | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+            | dict(zip(hosts.VARIABLES, (address, "2", str(number)), strict=True)),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for number in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=300)[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    for process, text in zip(running, said, strict=True):
+        assert process.returncode == 0, text[-4000:]
