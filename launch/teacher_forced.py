@@ -29,7 +29,8 @@ def sample_losses(
 
     Args:
       rows: samples to a batch; on a mesh rounded up to a multiple of data x fsdp.
-      chunk: positions of a row whose logits exist at once.
+      chunk: labelled positions of a device whose logits exist at once; rows are padded to a
+        multiple of it, so that batches of like lengths share a program.
     """
     mesh = checkpoint.mesh
     split = mesh.shape["data"] * mesh.shape["fsdp"]

@@ -1,10 +1,7 @@
 """Two processes with a device each, started as a user starts them, against one process alone."""
 
 import json
-import os
 import shutil
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,8 +11,8 @@ import pytest
 from configs import stage1
 from data_pipelines.build.scenes import SceneConfig, build_scenes
 from launch import hosts, stage
+from tests.processes import run_two
 
-ROOT = Path(__file__).parents[2]
 CHANGES = {
     "data.global_rows": 4,
     "data.virtual_shards": 2,
@@ -37,9 +34,6 @@ CHANGES = {
 
 def run_job(data: Path, workdir: Path, *, fsdp: int, tensor: int) -> None:
     """`launch/run.py --multihost` in every process."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
     changes = CHANGES | {"mesh.fsdp": fsdp, "mesh.tensor": tensor}
     command = [
         *(sys.executable, "launch/run.py", "--multihost", f"--workdir={workdir}"),
@@ -48,28 +42,7 @@ def run_job(data: Path, workdir: Path, *, fsdp: int, tensor: int) -> None:
     ]
     # Most of the time is the compiler's: it is asked for less.
     flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
-    shared = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    running = []
-    for number in range(2):
-        values = (address, "2", str(number))
-        env = shared | dict(zip(hosts.VARIABLES, values, strict=True))
-        running.append(
-            subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=env,
-                text=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-        )
-    try:
-        said = [process.communicate(timeout=170)[0] for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    for process, text in zip(running, said, strict=True):
-        assert process.returncode == 0, text[-4000:]
+    run_two(command, flags=flags, timeout=170)
 
 
 def metrics(workdir: Path) -> list[dict]:

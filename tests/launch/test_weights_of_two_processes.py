@@ -1,8 +1,5 @@
 """Released files read by a job of two processes: each takes the slices of its own shards."""
 
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,9 +13,8 @@ from qwenvl_jax.checkpoint import convert, imported
 from qwenvl_jax.parallel import rules
 from qwenvl_jax.parallel.mesh import MeshConfig, make_mesh
 from tests.batches import toy_model
+from tests.processes import run_two
 from tests.weights import random_weights
-
-ROOT = Path(__file__).parents[2]
 
 
 def one_process(folder: Path) -> None:
@@ -47,31 +43,6 @@ def test_each_process_reads_its_own_shards(tmp_path):
     """A slice of the whole mesh's place in a process's own would be another part of the file."""
     config = toy_model()
     convert.save(random_weights(config), tmp_path / "released", config=config, dtype="float32")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
+    code = f"from {__name__} import *; one_process(Path({str(tmp_path)!r}))"
     flags = "--xla_force_host_platform_device_count=2"
-    running = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                f"from {__name__} import *; one_process(Path({str(tmp_path)!r}))",
-            ],
-            cwd=ROOT,
-            env=os.environ
-            | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-            | dict(zip(hosts.VARIABLES, (address, "2", str(number)), strict=True)),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        for number in range(2)
-    ]
-    try:
-        said = [process.communicate(timeout=300)[0] for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    for process, text in zip(running, said, strict=True):
-        assert process.returncode == 0, text[-4000:]
+    run_two([sys.executable, "-c", code], flags=flags, timeout=300)

@@ -1,0 +1,42 @@
+"""A job of two processes on this machine."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from launch import hosts
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_two(command: Sequence[str], *, flags: str, timeout: float) -> None:
+    """Run `command` in both, told of each other as `launch/hosts.py` expects it; both must succeed.
+
+    Args:
+      flags: their XLA_FLAGS.
+      timeout: seconds for each; neither outlives it.
+    """
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    shared = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    running = [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=shared | dict(zip(hosts.VARIABLES, (address, "2", str(number)), strict=True)),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for number in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=timeout)[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    for process, text in zip(running, said, strict=True):
+        assert process.returncode == 0, text[-4000:]
