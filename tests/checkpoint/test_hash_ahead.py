@@ -57,8 +57,12 @@ def test_a_file_hashed_too_early_is_hashed_again(ahead, tmp_path):
         writer.write(b"first")
         until_hashed(ahead, 1)
         writer.write(b"second")
+    early = hashlib.sha256(b"first").hexdigest()
+    # The reader may still be opening the file when the second half comes; what it then found is
+    # the hash of the whole, filed under a state that is gone. Neither may be used.
     known = ahead.stop()
-    assert list(known.values()) == [hashlib.sha256(b"first").hexdigest()]
+    assert manifest.state(file) not in known
+    known = {state: early for state in known}
     manifest.write(tmp_path / "part", known=known)
     assert listed(tmp_path / "part") == {"a.bin": hashlib.sha256(b"firstsecond").hexdigest()}
 
