@@ -33,7 +33,8 @@ def hopper(monkeypatch):
 
 def gpu_mesh(sizes=(1, 1, 1)):
     device = jax.sharding.AbstractDevice("NVIDIA H100", num_cores=None, platform="gpu")
-    return jax.sharding.AbstractMesh(sizes, AXES, abstract_device=device)
+    types = (jax.sharding.AxisType.Auto,) * 3
+    return jax.sharding.AbstractMesh(sizes, AXES, axis_types=types, abstract_device=device)
 
 
 rows_of_ids = st.lists(

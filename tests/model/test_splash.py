@@ -78,7 +78,9 @@ def test_on_a_mesh_each_device_runs_its_rows_and_heads():
 def test_the_chips_that_a_program_is_for_choose_the_kernel(platform, length, packed, kernel):
     """A program compiled here for TPUs must hold the TPU's kernel, in both directions."""
     device = jax.sharding.AbstractDevice(platform, num_cores=None, platform=platform)
-    mesh = jax.sharding.AbstractMesh((1, 1, 1), AXES, abstract_device=device)
+    mesh = jax.sharding.AbstractMesh(
+        (1, 1, 1), AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3, abstract_device=device
+    )
     rows = jnp.ones((1, length), jnp.int32)
 
     def total(q):
