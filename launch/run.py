@@ -27,7 +27,10 @@ def main(_) -> None:
     if _MULTIHOST.value:
         hosts.join()
     programs.keep(_WORKDIR.value)
-    stage.train(_CONFIG.value, _WORKDIR.value)
+    try:
+        stage.train(_CONFIG.value, _WORKDIR.value)
+    except MemoryError as error:
+        sys.exit(f"run: {error}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A stage's programs, compiled for a mesh before any weight exists."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -117,13 +118,27 @@ def _check_heads(config: TrainConfig, mesh: Mesh) -> None:
 
 
 def memory(prepared: Prepared) -> dict[str, int]:
-    """Bytes a device needs for a step, by kind, as the compiler counts them."""
+    """Bytes a device needs for a step, by kind: arguments by name, the rest as the compiler counts
+    it. Gradients and activations are among the temporaries.
+    """
+    (state, frozen), (places, frozen_places) = prepared.shapes, prepared.shardings
     stats = prepared.train_step.memory_analysis()
     kinds = {
-        "arguments": stats.argument_size_in_bytes,
-        "outputs": stats.output_size_in_bytes - stats.alias_size_in_bytes,
+        "parameters": _bytes(state.params, places.params),
+        "moments": _bytes(state.opt_state, places.opt_state),
+        "frozen parameters": _bytes(frozen, frozen_places),
     }
+    kinds["batch"] = max(stats.argument_size_in_bytes - sum(kinds.values()), 0)
+    kinds["outputs"] = stats.output_size_in_bytes - stats.alias_size_in_bytes
     return kinds | {"temporaries": max(height(prepared) - sum(kinds.values()), 0)}
+
+
+def _bytes(shapes: trees.Tree, places: trees.Tree) -> int:
+    """Of a device's part of arrays."""
+    return sum(
+        math.prod(place.shard_shape(shape.shape)) * shape.dtype.itemsize
+        for shape, place in zip(jax.tree.leaves(shapes), jax.tree.leaves(places), strict=True)
+    )
 
 
 def height(prepared: Prepared) -> int:

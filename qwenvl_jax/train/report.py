@@ -2,8 +2,10 @@
 curves at the end.
 """
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,6 +74,40 @@ class Report:
         logging.info("memory a device: %s; %.0f MiB in all (%s)", parts, total, self._devices)
         if self._main:
             (self._workdir / "memory.json").write_text(json.dumps(kinds))
+
+    @contextlib.contextmanager
+    def shortage(self, kinds: dict[str, int]) -> Iterator[None]:
+        """Where a device's memory runs out, say what a step needs of it.
+
+        Args:
+          kinds: as for `memory`.
+
+        Raises:
+          MemoryError: in place of the device's own error; lists the kinds and what needs less.
+        """
+        try:
+            yield
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            stats = jax.local_devices()[0].memory_stats() or {}
+            total = {"in all": sum(kinds.values())}
+            if "bytes_limit" in stats:
+                total["of"] = stats["bytes_limit"]
+            table = (f"  {kind:<18}{n / 2**30:9.2f} GiB" for kind, n in (kinds | total).items())
+            raise MemoryError(
+                "\n".join(
+                    [
+                        str(error).splitlines()[0],
+                        f"a step needs on each device ({self._devices}), as compiled:",
+                        *table,
+                        "temporaries (gradients and activations) shrink with a larger"
+                        " config.optim.accumulation, a smaller config.data.global_rows or"
+                        " config.model.remat=full; parameters and moments with a larger"
+                        " config.mesh.fsdp",
+                    ]
+                )
+            ) from error
 
     def begin(self, first: int, stream: Any, timer: Timer) -> None:
         """Open the logs at step `first`; what was logged from there on is dropped."""

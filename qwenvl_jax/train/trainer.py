@@ -51,13 +51,21 @@ def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tr
         verify = config.checkpoint.verify
         towers = starting.load(config.model, config.init, where, verify=verify)
         given = trees.merge(given, towers)
-        make = jax.jit(
-            lambda seed, given: state_lib.initialize(
-                config.model, config.optim, prepared.tx, seed, given
-            ),
-            out_shardings=prepared.shardings,
-        )
-        return make(jnp.int32(config.seed), given)
+
+        def part(index: int):
+            """Of (state, frozen); a program each, as one of both would hold its outputs beside all
+            that it makes them from: at full size on one chip, twice the memory of a step.
+            """
+            make = jax.jit(
+                lambda seed, given: state_lib.initialize(
+                    config.model, config.optim, prepared.tx, seed, given
+                )[index],
+                out_shardings=prepared.shardings[index],
+            )
+            return make(jnp.int32(config.seed), given)
+
+        frozen = part(1)
+        return part(0), frozen
 
 
 class _Batches:
@@ -98,15 +106,19 @@ def run(
 
     Returns:
       The final state and the frozen parameters.
+
+    Raises:
+      MemoryError: a device has less memory than a step or the start needs; lists what it is for.
     """
     starting.check(config.model, config.init)
     timer = Timer()
     with timer("compile"):
         prepared = prepare(config, batch_shapes, num_sources=len(sources))
     report = Report(Path(workdir), config, sources, prepared.mesh, batch_shapes)
-    report.memory(memory(prepared))
+    needs = memory(prepared)
+    report.memory(needs)
     checkpoints = Checkpoints(workdir, config.checkpoint, run_config)
-    with jax.set_mesh(prepared.mesh):
+    with jax.set_mesh(prepared.mesh), report.shortage(needs):
         first, data_state = 0, None
         sharding = rules.batch_sharding(prepared.mesh)
         with timer("start"):

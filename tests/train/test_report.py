@@ -2,12 +2,13 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
 from qwenvl_jax.model.config import AdapterConfig, DecoderConfig, ModelConfig, VitConfig
 from qwenvl_jax.train import flops
-from qwenvl_jax.train.report import Source, losses_by_group
+from qwenvl_jax.train.report import Report, Source, losses_by_group
 
 SOURCES = [Source("web_en", "en"), Source("web_zh", "zh"), Source("books_en", "en")]
 
@@ -108,3 +109,24 @@ def test_a_step_multiplies_the_forward_by_what_is_trained(trained, vision, decod
         model(), trained, images=7.0, tokens=100.0, labelled=40.0, context=5.0
     )
     assert got == vision * 7 * IMAGE + decoder * (100 * TOKEN + 40 * HEAD)
+
+
+def test_a_full_device_is_told_of_by_kind_and_other_errors_stay():
+    """XLA's own message is one number of bytes: nobody can tell which key to change by it."""
+    report = Report.__new__(Report)
+    report._devices = "1 x H100"
+    kinds = {"parameters": 2**30, "moments": 2**31, "temporaries": 2**32}
+    full = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory of 99 bytes\nand more")
+    with pytest.raises(MemoryError) as told, report.shortage(kinds):
+        raise full
+    lines = str(told.value).splitlines()
+    assert lines[0] == "RESOURCE_EXHAUSTED: Out of memory of 99 bytes"
+    assert [line.split() for line in lines[2:6]] == [
+        ["parameters", "1.00", "GiB"],
+        ["moments", "2.00", "GiB"],
+        ["temporaries", "4.00", "GiB"],
+        ["in", "all", "7.00", "GiB"],
+    ]
+    assert "config.optim.accumulation" in lines[-1]
+    with pytest.raises(jax.errors.JaxRuntimeError), report.shortage(kinds):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
