@@ -1,4 +1,4 @@
-"""Our attention on packed causal rows against PyTorch's SDPA, and against our own plain causal one.
+"""Our attention on packed causal rows against PyTorch's SDPA, and against plain causal ones.
 
     python benchmarks/attention.py [--torch_python=PYTHON] [--rows=1 --length=2048 --heads=32]
     python benchmarks/attention.py --full --rows=7 --length=1024 --heads=16 --width=104
@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.rounds import alternate
+from benchmarks.rounds import alternate, in_process
 
 OURS, PEER = "ours", "PyTorch SDPA"
 # Largest error over the reference's largest entry, by dtype.
@@ -113,7 +112,8 @@ def worst_error(args: argparse.Namespace, dtype, samples: int | None) -> float:
             return (out * cotangent).sum(), out * real[..., None, None]
 
         arrays = [x.astype(dtype) for x in given]
-        gradients, out = jax.jit(jax.grad(weighed, (0, 1, 2), has_aux=True))(*arrays)
+        with jax.default_matmul_precision("highest"):  # of the reference: a GPU would round to TF32
+            gradients, out = jax.jit(jax.grad(weighed, (0, 1, 2), has_aux=True))(*arrays)
         return [np.asarray(x, np.float32) for x in (out, *gradients)]
 
     def kernel(q, k, v, *, visibility):
@@ -147,24 +147,34 @@ def in_jax(args: argparse.Namespace) -> tuple[dict[str, dict], str]:
     given, segments, positions = numbers(args)
     given = [jnp.asarray(x, dtype) for x in given]
 
-    def make(visibility):
-        def loss(q, k, v):
-            out = attention(q, k, v, visibility=visibility, packed=visibility is not None)
-            return jnp.square(out.astype(jnp.float32)).sum()
+    def make(attend, visibility=None):
+        def loss(q, k, v, visibility):
+            return jnp.square(attend(q, k, v, visibility).astype(jnp.float32)).sum()
 
         @jax.jit
-        def norm(q, k, v):
-            grads = jax.grad(loss, (0, 1, 2))(q, k, v)
+        def norm(q, k, v, visibility):
+            grads = jax.grad(loss, (0, 1, 2))(q, k, v, visibility)
             return sum(jnp.square(grad.astype(jnp.float32)).sum() for grad in grads)
 
-        return lambda: float(norm(*given))
+        return lambda: float(norm(*given, visibility))
+
+    def ours(q, k, v, visibility):
+        return attention(q, k, v, visibility=visibility, packed=visibility is not None)
+
+    def theirs(q, k, v, _):
+        way = "cudnn" if jax.default_backend() == "gpu" else "xla"
+        return jax.nn.dot_product_attention(q, k, v, is_causal=not args.full, implementation=way)
 
     if args.full:
-        ways = {OURS: make(None)}
+        ways = {OURS: make(ours), "JAX's own": make(theirs)}
     else:
         place = np.tile(np.arange(args.length, dtype=np.int32), (args.rows, 1))
         plain = seen_by(np.ones_like(segments), place)
-        ways = {OURS: make(seen_by(segments, positions)), "ours, plain causal": make(plain)}
+        ways = {
+            OURS: make(ours, seen_by(segments, positions)),
+            "ours, plain causal": make(ours, plain),
+            "JAX's own, plain causal": make(theirs),
+        }
     return alternate(ways, args.rounds), jax.devices()[0].device_kind
 
 
@@ -175,18 +185,16 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--full", action="store_true", help="no mask: the ViT's attention")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=(OURS, PEER), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.samples < 1 or args.length % args.samples:
         parser.error(f"--samples={args.samples} does not divide --length={args.length}")
-    if args.peer:
-        print(json.dumps(in_torch(args)))
+    if args.side:
+        print(json.dumps((in_torch if args.side == PEER else in_jax)(args)))
         return
-    found, device = in_jax(args)
+    found, device = in_process(sys.executable, f"--side={OURS}")
     if args.torch_python:
-        command = [args.torch_python, __file__, *sys.argv[1:], "--peer"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        found |= json.loads(done.stdout.splitlines()[-1])
+        found |= in_process(args.torch_python, f"--side={PEER}")
         np.testing.assert_allclose(found[PEER]["result"], found[OURS]["result"], rtol=2e-2)
     rows = "full attention" if args.full else f"{args.samples} samples each"
     print(
@@ -197,7 +205,7 @@ def main() -> None:
     base = statistics.median(found[OURS]["seconds"])
     for name, result in found.items():
         middle = statistics.median(result["seconds"])
-        print(f"{name:22} {middle * 1e3:9.2f} ms, ours takes {base / middle:.2f} of it")
+        print(f"{name:24} {middle * 1e3:9.2f} ms, ours takes {base / middle:.2f} of it")
 
 
 if __name__ == "__main__":

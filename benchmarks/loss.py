@@ -4,8 +4,8 @@
 
 Each way computes the summed loss and its gradient with respect to the decoder's output, the head
 frozen as in stage 1, from the same numbers: float32 on a CPU, bfloat16 with float32 losses on an
-accelerator. The JAX ways alternate in one process; PyTorch is a process of its own, as the two keep
-threads and device memory to themselves, with the same rounds. Medians count; the first call, which
+accelerator. The JAX ways alternate in one process, PyTorch is another with the same rounds, as the
+two keep threads and device memory to themselves. Medians count; the first call, which
 compiles, does not. The script fails where losses disagree by more than 1 %.
 """
 
@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
@@ -21,9 +20,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.rounds import alternate
+from benchmarks.rounds import alternate, in_process
 
 IGNORED = -100
+OURS = "ours"
 PEER = "PyTorch eager, full logits"
 
 
@@ -31,7 +31,8 @@ def numbers(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarra
     """The decoder's output (rows, length, width), the head (width, vocab) and the targets."""
     rng = np.random.default_rng(0)
     hidden = rng.standard_normal((args.rows, args.length, args.width), np.float32)
-    head = rng.standard_normal((args.width, args.vocab), np.float32) / args.width**0.5
+    head = rng.random((args.width, args.vocab), np.float32) - np.float32(0.5)
+    head *= (12 / args.width) ** 0.5  # of variance 1 / width
     targets = rng.integers(0, args.vocab, (args.rows, args.length))
     targets[rng.random(targets.shape) >= args.labelled] = IGNORED
     return hidden, head, targets
@@ -80,7 +81,7 @@ def in_jax(args: argparse.Namespace) -> tuple[dict[str, dict], dict[str, int], s
         return jnp.where(targets == IGNORED, 0.0, losses).sum()
 
     ways, temporaries = {}, {}
-    for name, loss in {"ours": ours, "JAX, full logits": naive}.items():
+    for name, loss in {OURS: ours, "JAX, full logits": naive}.items():
         compiled = jax.jit(jax.value_and_grad(loss)).lower(*given).compile()
         ways[name] = lambda run=compiled: float(jax.block_until_ready(run(*given))[0])
         temporaries[name] = compiled.memory_analysis().temp_size_in_bytes
@@ -123,32 +124,28 @@ def main() -> None:
     parser.add_argument("--topology", help="Of TPUs; compiles for them and says what a chip needs.")
     parser.add_argument("--labelled", type=float, default=0.5, help="Share of the positions.")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=(OURS, PEER), help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.chunk = args.chunk or max(args.rows * args.length // 40, 1)
     if args.topology:
         os.environ["JAX_PLATFORMS"] = "cpu"
         print(memory_on(args))
         return
-    if args.peer:
-        print(json.dumps(in_torch(args)))
+    if args.side:
+        print(json.dumps((in_torch if args.side == PEER else in_jax)(args)))
         return
-    found, temporaries, device = in_jax(args)
+    found, temporaries, device = in_process(sys.executable, f"--side={OURS}")
     if args.torch_python:
-        command = [args.torch_python, __file__, *sys.argv[1:], "--peer"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        found |= json.loads(done.stdout.splitlines()[-1])
+        found |= in_process(args.torch_python, f"--side={PEER}")
     logits = args.rows * args.length * args.vocab * 4
     print(
         f"{args.rows} x {args.length} positions, {args.labelled:.0%} labelled, width {args.width},"
         f" {args.vocab} entries, chunks of {args.chunk}, {device}, {len(os.sched_getaffinity(0))}"
         f" cores, load average {os.getloadavg()[0]:.1f}, medians of {args.rounds}"
     )
-    base = statistics.median(found["ours"]["seconds"])
+    base = statistics.median(found[OURS]["seconds"])
     for name, result in found.items():
-        np.testing.assert_allclose(
-            result["result"], found["ours"]["result"], rtol=1e-2, err_msg=name
-        )
+        np.testing.assert_allclose(result["result"], found[OURS]["result"], rtol=1e-2, err_msg=name)
         middle = statistics.median(result["seconds"])
         line = f"{name:26} {middle * 1e3:9.2f} ms, ours takes {base / middle:.2f} of it"
         if name in temporaries:

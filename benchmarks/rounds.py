@@ -1,5 +1,8 @@
-"""Ways to do the same work, timed in turns."""
+"""Ways to do the same work, timed in turns, and sides of a comparison in processes of their own."""
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,3 +21,21 @@ def alternate(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict
             way()
             found[name]["seconds"].append(time.perf_counter() - start)
     return found
+
+
+def in_process(python: str, *flags: str) -> Any:
+    """What this script prints last, as JSON, when it is started once more with `flags` added.
+
+    A process gives its device's memory back when it ends, and JAX holds most of it until then.
+
+    Raises:
+      subprocess.CalledProcessError: it failed.
+    """
+    command = [python, *sys.argv, *flags]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    *said, last = done.stdout.splitlines() or [""]
+    print(*said, sep="\n", end="\n" if said else "", flush=True)
+    if done.returncode:
+        print(last, flush=True)
+    done.check_returncode()
+    return json.loads(last)

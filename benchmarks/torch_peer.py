@@ -242,6 +242,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--layout", choices=("packed", "padded"), required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     about = json.loads((args.folder / "about.json").read_text())
@@ -250,6 +251,9 @@ def main() -> None:
     with np.load(args.folder / "weights.npz") as weights:
         load(model, weights)
     model.to(device)
+    if args.compile:
+        for block in (*model.vit.blocks, *model.decoder.blocks):  # one program a tower
+            block.compile()
     optimizer = make_optimizer(model, about["optim"])
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     seconds, losses = [], []

@@ -10,7 +10,8 @@ one sample a row, and the same on our packed rows. Rows are the page's own with 
 up: full, every slot filled, no data set and no vocabulary needed. Each run is a process of its own;
 the three alternate, and the median over the rounds counts. All start from the same random weights
 and see the same samples, so their losses must agree step by step: the script fails if they do not.
-Compilation and the first steps are not timed; turning NumPy batches into device arrays is.
+Compilation and the first steps are not timed; turning NumPy batches into device arrays is. A step
+that needs more memory than the device has is not run: the script says what it needs and fails.
 
 Utilisation is told by two counts: ideal (what the samples must cost) and what our program
 multiplies (padding and recomputed blocks as well); of the chip's stated peak where it is known,
@@ -82,7 +83,7 @@ def write_inputs(folder: Path, args: argparse.Namespace) -> dict:
             " both to 1, or give --no_peer"
         )
     steps = WARM + args.steps
-    samples, fill, length, counts = [], [], [], []
+    samples, fill, length = [], [], []
     for step, batch in enumerate(step_rows.batches(training, config, steps, read=args.data)):
         padded = step_rows.unpack(batch)
         np.savez(folder / f"ours_{step}.npz", **batch._asdict())
@@ -94,7 +95,6 @@ def write_inputs(folder: Path, args: argparse.Namespace) -> dict:
         samples.append(len(padded["tokens"]))
         fill.append([float((x > 0).mean()) for x in (batch.segments, padded["segments"])])
         length.append(padded["tokens"].shape[1])
-        counts.append(step_rows.work(training, batch, jax.default_backend()))
     if peer:
         make = jax.jit(lambda seed: qwenvl.init(training.model, jax.random.key(seed)))
         np.savez(folder / "weights.npz", **jax.device_get(trees.flatten(make(training.seed))))
@@ -108,7 +108,6 @@ def write_inputs(folder: Path, args: argparse.Namespace) -> dict:
         "rows": list(batch.tokens.shape),
         "slots": int(batch.image_mask.size),
         "longest": [min(length), max(length)],
-        "work": counts,
     }
     (folder / "about.json").write_text(json.dumps(about))
     return about
@@ -123,13 +122,26 @@ def ours(folder: Path, args: argparse.Namespace) -> dict:
     from qwenvl_jax.train import program, trainer
 
     training, config = parse(args)
+    began = time.perf_counter()
     prepared = program.prepare(training, config.batch_shapes(), num_sources=len(config.sources))
+    compiled = time.perf_counter() - began
+    memory = program.memory(prepared)
+    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    needs = ", ".join(f"{kind} {size / 2**30:.1f}" for kind, size in memory.items())
+    if limit and sum(memory.values()) > limit:
+        raise SystemExit(
+            f"compiled in {compiled:.0f} s, needs {sum(memory.values()) / 2**30:.1f} GiB ({needs})"
+            f" of {limit / 2**30:.1f}: more microbatches or fewer rows need less"
+        )
     state, frozen = trainer.start(training, prepared)
+    jax.block_until_ready((state, frozen))
+    started = time.perf_counter() - began - compiled
     sharding = rules.batch_sharding(prepared.mesh)
-    seconds, losses = [], []
+    seconds, losses, work = [], [], []
     for step in range(len(json.loads((folder / "about.json").read_text())["rates"])):
         with np.load(folder / f"ours_{step}.npz") as file:
             batch = Batch(**file)
+        work.append(step_rows.work(training, batch, jax.default_backend()))
         start = time.perf_counter()
         state, metrics = prepared.train_step(state, frozen, trainer.put(batch, sharding))
         losses.append(float(metrics["loss"]))
@@ -141,7 +153,10 @@ def ours(folder: Path, args: argparse.Namespace) -> dict:
         "losses": losses,
         "version": f"jax {jax.__version__}",
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(parts)),
-        "memory": program.memory(prepared.train_step),
+        "memory": memory,
+        "work": work,
+        "compiled": compiled,
+        "started": started,
         **step_rows.peak(training.model.dtype, prepared.mesh.devices.size),
     }
 
@@ -153,8 +168,11 @@ def run_process(way: str, folder: Path, args: argparse.Namespace) -> dict:
     else:
         peer = Path(__file__).with_name("torch_peer.py")
         command = [args.torch_python, str(peer), str(folder), f"--layout={way}"]
-        command.append(f"--threads={args.threads}")
+        command += [f"--threads={args.threads}", *["--compile"] * args.compile]
     environment = dict(os.environ)
+    environment.pop("JAX_PLATFORMS", None)
+    if args.platforms:
+        environment["JAX_PLATFORMS"] = args.platforms
     if args.device == "cpu":
         environment |= {
             "JAX_PLATFORMS": "cpu",
@@ -163,7 +181,7 @@ def run_process(way: str, folder: Path, args: argparse.Namespace) -> dict:
         }
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed")
+        raise SystemExit(f"{NAMES[way]} failed")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -174,6 +192,9 @@ def main() -> None:
     parser.add_argument("--data", action="store_true", help="Rows of the page's own sources.")
     parser.add_argument("--torch_python", default=sys.executable, help="A Python with torch.")
     parser.add_argument("--no_peer", action="store_true", help="Our step alone.")
+    parser.add_argument("--peers", default="padded,packed", help="PyTorch's layouts.")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the peer's blocks.")
+    parser.add_argument("--json", type=Path, help="A file that gets the figures.")
     parser.add_argument("--device", choices=("cpu", "any"), default="cpu")
     parser.add_argument("--threads", type=int, default=2, help="CPU cores, with --device=cpu.")
     parser.add_argument("--rounds", type=int, default=5)
@@ -183,8 +204,10 @@ def main() -> None:
     if args.inputs:
         print(json.dumps(ours(args.inputs, args)))
         return
+    # This process makes batches and weights; the device's memory belongs to those it starts.
+    args.platforms = os.environ.get("JAX_PLATFORMS")
+    os.environ["JAX_PLATFORMS"] = "cpu"
     if args.device == "cpu":
-        os.environ["JAX_PLATFORMS"] = "cpu"
         # Before any thread exists: threads and processes made from here on keep to these cores.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
     with tempfile.TemporaryDirectory() as name:
@@ -194,7 +217,7 @@ def main() -> None:
 def compare(folder: Path, args: argparse.Namespace) -> None:
     """Alternate the ways, check their losses, print the figures."""
     about = write_inputs(folder, args)
-    ways = ["ours"] if args.no_peer else list(NAMES)
+    ways = ["ours", *([] if args.no_peer else args.peers.split(","))]
     timed = about["samples"][WARM:]
     speeds, best = ({way: [] for way in ways} for _ in range(2))
     results = {}
@@ -221,17 +244,17 @@ def tell(args, about: dict, mine: dict, speeds: dict, best: dict, versions: dict
     print(
         f"{mine['parameters']:,} parameters, {model['dtype']}, remat {model['remat']},"
         f" {mine['device']}, {args.threads} threads of {os.cpu_count()}, Python"
-        f" {platform.python_version()}, {platform.machine()}; {gib:.1f} GiB a device\n"
+        f" {platform.python_version()}, {platform.machine()}; {gib:.1f} GiB a device, compiled in"
+        f" {mine['compiled']:.0f} s, weights made in {mine['started']:.0f} s\n"
         f"packed: {rows} x {length} positions {about['fill'][0]:.1%} full, {about['slots']}"
         f" image slots; padded: {min(about['samples'])} to {max(about['samples'])} samples of"
         f" {about['longest'][0]} to {about['longest'][1]} positions {about['fill'][1]:.1%} full"
     )
     # A mean step's work, and samples, give the work of a sample.
-    ideal, hardware = (
-        sum(step[kind] for step in about["work"]) / sum(about["samples"])
-        for kind in ("ideal", "hardware")
+    ideal, hardware, images = (
+        sum(step[kind] for step in mine["work"]) / sum(about["samples"])
+        for kind in ("ideal", "hardware", "images")
     )
-    images = sum(step["images"] for step in about["work"]) / sum(about["samples"])
     for way, values in speeds.items():
         middle, quickest = statistics.median(values), max(best[way])
         line = f"{NAMES[way]:14} {middle:7.1f} samples/s ({min(values):.0f} to {max(values):.0f}),"
@@ -243,6 +266,17 @@ def tell(args, about: dict, mine: dict, speeds: dict, best: dict, versions: dict
             ratios = statistics.median(speeds["ours"]) / middle, max(best["ours"]) / quickest
             line += "; ours is {:.2f} x, by the quickest steps {:.2f} x".format(*ratios)
         print(f"{line}; {versions[way]}")
+    if args.json:
+        figures = {
+            "seconds": {
+                way: sum(about["samples"][WARM:]) / args.steps / statistics.median(values)
+                for way, values in speeds.items()
+            },
+            "ideal": ideal * sum(about["samples"]) / len(about["samples"]),
+            "images": images * sum(about["samples"]) / len(about["samples"]),
+            **{kind: mine[kind] for kind in ("peak", "memory", "parameters", "compiled")},
+        }
+        args.json.write_text(json.dumps(figures, indent=1))
     print(
         f"peak {mine['peak'] / 1e12:.3f} TFLOP/s ({mine['peak_is']}); load average"
         f" {os.getloadavg()[0]:.1f}: other work on the machine changes the figures"

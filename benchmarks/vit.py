@@ -7,7 +7,7 @@ From pictures to patch features to the gradients of all parameters; float32 on a
 float32 parameters on an accelerator. `--released` is ViT-bigG/14 at 224 pixels. Losses and the
 squared norms of the gradients must agree. Utilisation is told by two counts: ideal (3 x forward)
 and what the program multiplies (recomputed blocks as well); of the chip's stated peak where it is
-known, else of what one large matmul reaches in the same run. PyTorch is a process of its own.
+known, else of what one large matmul reaches in the same run. Each side is a process of its own.
 Medians count; the first call, which compiles, does not.
 """
 
@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.rounds import alternate
+from benchmarks.rounds import alternate, in_process
 
 OURS, PEER, MATMUL = "ours", "PyTorch", "one matmul"
 RELEASED = dict(image=224, patch=14, width=1664, layers=48, heads=16, mlp=8192)
@@ -67,13 +66,15 @@ def in_torch(args: argparse.Namespace) -> dict[str, dict]:
         torch_peer.load(model, weights)
     device = "cuda" if cuda else "cpu"
     model.to(device)
-    forward = torch.compile(model) if args.compile else model
+    if args.compile:
+        for block in model.blocks:  # one program for all of them
+            block.compile()
     images = torch.from_numpy(pictures(args, vit["image_size"])).to(device)
 
     def way() -> list[float]:
         model.zero_grad()
         with torch.autocast(device, torch.bfloat16, enabled=cuda):
-            features = forward(images)
+            features = model(images)
         loss = features.float().square().mean()
         loss.backward()
         norm = sum(p.grad.float().square().sum() for p in model.parameters())
@@ -117,7 +118,7 @@ def in_jax(args: argparse.Namespace) -> tuple[dict[str, dict], dict]:
         return value, norm
 
     side = SIDE.get(jax.default_backend(), 8192)
-    square = jnp.ones((side, side), dtype)
+    square = jax.random.normal(jax.random.key(1), (side, side), dtype)
     product = jax.jit(lambda x: x @ x)
     ways = {
         OURS: lambda: [float(x) for x in step(params, images)],
@@ -149,23 +150,21 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, help=f"{SMALL[name]}; released {RELEASED[name]}")
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--remat", default="none", choices=("none", "dots", "full"))
-    parser.add_argument("--compile", action="store_true", help="torch.compile for the peer")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the peer's blocks")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=(OURS, PEER), help=argparse.SUPPRESS)
     parser.add_argument("--weights", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.peer:
-        print(json.dumps(in_torch(args)))
+    if args.side:
+        print(json.dumps((in_torch if args.side == PEER else in_jax)(args)))
         return
     with tempfile.TemporaryDirectory() as folder:
+        weights = []
         if args.torch_python:
-            args.weights = str(Path(folder) / "weights.npz")
-        found, about = in_jax(args)
+            weights = [f"--weights={Path(folder) / 'weights.npz'}"]
+        found, about = in_process(sys.executable, f"--side={OURS}", *weights)
         if args.torch_python:
-            command = [args.torch_python, __file__, *sys.argv[1:], "--peer"]
-            command += [f"--weights={args.weights}"]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            found |= json.loads(done.stdout.splitlines()[-1])
+            found |= in_process(args.torch_python, f"--side={PEER}", *weights)
             limit = {"float32": 1e-3, "bfloat16": 3e-2}[about["dtype"]]
             np.testing.assert_allclose(found[PEER]["result"], found[OURS]["result"], rtol=limit)
     tell(args, found, about)
