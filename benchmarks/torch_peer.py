@@ -213,6 +213,7 @@ def our_path(name: str) -> str:
 
 def load(model: nn.Module, weights: dict[str, np.ndarray]) -> None:
     """Copy our starting weights, matrices transposed, stacked layers taken apart."""
+    weights = {path: weights[path] for path in weights}  # an open file would read a stack a layer
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             value = weights[our_path(name)]
@@ -247,10 +248,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     about = json.loads((args.folder / "about.json").read_text())
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = QwenVL(about["model"])
+    with torch.device(device):
+        model = QwenVL(about["model"])
     with np.load(args.folder / "weights.npz") as weights:
         load(model, weights)
-    model.to(device)
     if args.compile:
         for block in (*model.vit.blocks, *model.decoder.blocks):  # one program a tower
             block.compile()

@@ -61,11 +61,11 @@ def in_torch(args: argparse.Namespace) -> dict[str, dict]:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     cuda = torch.cuda.is_available()
     vit = sizes(args)
-    model = torch_peer.Vit(vit | {"eps": 1e-6})
+    device = "cuda" if cuda else "cpu"
+    with torch.device(device):
+        model = torch_peer.Vit(vit | {"eps": 1e-6})
     with np.load(args.weights) as weights:
         torch_peer.load(model, weights)
-    device = "cuda" if cuda else "cpu"
-    model.to(device)
     if args.compile:
         for block in model.blocks:  # one program for all of them
             block.compile()
