@@ -12,8 +12,8 @@ stage1       a step of the released sizes: ViT and adapter trained, decoder froz
 vit          the released ViT alone, forward and backward, beside PyTorch
 decode       greedy decoding at one row, Qwen-7B's sizes
 stage2       two depths at full width, everything trained; a layer is the difference
-peer         the shallow one of stage2 beside PyTorch eager, our samples one a row
 loss         the loss head beside full logits, 4,096 positions, all labelled
+peer         the shallow one of stage2 beside PyTorch eager, our samples one a row
 memory       a run that does not fit: its report
 recipe       the recipe's GPU variant on few scenes, few steps
 
@@ -346,8 +346,8 @@ PARTS = {
     "vit": Part(110, vit),
     "decode": Part(110, decode),
     "stage2": Part(150, stage2),
-    "peer": Part(110, peer),
     "loss": Part(60, loss),
+    "peer": Part(110, peer),
     "memory": Part(100, memory),
     "recipe": Part(150, recipe),
 }
