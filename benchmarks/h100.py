@@ -349,7 +349,7 @@ PARTS = {
     "loss": Part(60, loss),
     "peer": Part(110, peer),
     "memory": Part(100, memory),
-    "recipe": Part(150, recipe),
+    "recipe": Part(170, recipe),
 }
 LEAST = 20  # seconds: with less left, a part is not begun
 
