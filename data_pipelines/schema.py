@@ -14,7 +14,8 @@ Task = Literal[
     "caption", "vqa", "grounding", "referring", "grounded_caption", "ocr", "text", "chat"
 ]
 Language = Literal["en", "zh"]
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_READ = (1, 2)  # 1 had no `more`
 
 Box = tuple[
     float, float, float, float
@@ -36,12 +37,24 @@ class Turn(NamedTuple):
     text: str  # `<img>n</img>` stands for Record.images[n]; may hold <ref>, <box>, <quad>
 
 
+class Ask(NamedTuple):
+    """One more question, or another task, about the pictures of a record."""
+
+    task: Task
+    text: str = ""
+    question: str = ""
+    regions: tuple[Region, ...] = ()
+
+
 class Record(NamedTuple):
     """One sample. Which fields a task reads:
 
     caption text · vqa question, text (the answer) · grounding text, regions with spans · referring
     regions -> boxes · grounded_caption regions -> text · ocr regions with quads · text text and any
     regions with spans · chat turns
+
+    Much of what is asked about one picture can share it: `more` follows in the same sample, so that
+    the ViT sees the picture once. A dialogue has turns for that.
     """
 
     key: str  # unique within its source
@@ -53,6 +66,7 @@ class Record(NamedTuple):
     regions: tuple[Region, ...] = ()
     turns: tuple[Turn, ...] = ()
     meta: dict[str, Any] = {}  # numbers and strings that a report or a metric may want
+    more: tuple[Ask, ...] = ()
 
 
 def pack(record: Record) -> bytes:
@@ -70,15 +84,17 @@ def unpack(data: bytes) -> Record:
         version, *fields = msgpack.unpackb(data, use_list=False)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise ValueError(f"not a record: {error}") from error
-    if version != SCHEMA_VERSION:
-        raise ValueError(f"record has schema version {version!r}, this code reads {SCHEMA_VERSION}")
-    if len(fields) != len(Record._fields):
-        raise ValueError(f"record has {len(fields)} fields, the schema has {len(Record._fields)}")
+    if version not in _READ:
+        raise ValueError(f"record has schema version {version!r}, this code reads {_READ}")
+    expected = len(Record._fields) - (version == 1)
+    if len(fields) != expected:
+        raise ValueError(f"record has {len(fields)} fields, the schema has {expected}")
     try:
         record = Record(*fields)
         record = record._replace(
             regions=tuple(Region(*region) for region in record.regions),
             turns=tuple(Turn(*turn) for turn in record.turns),
+            more=tuple(_ask(*ask) for ask in record.more),
         )
     except TypeError as error:
         raise ValueError(f"record field has the wrong form: {error}") from error
@@ -86,20 +102,28 @@ def unpack(data: bytes) -> Record:
     return record
 
 
+def _ask(task: Any, text: Any, question: Any, regions: Any) -> Ask:
+    return Ask(task, text, question, tuple(Region(*region) for region in regions))
+
+
 def _check(record: Record) -> None:
     types = {"key": str, "images": tuple, "text": str, "question": str, "meta": dict}
     for name, kind in types.items():
         if not isinstance(getattr(record, name), kind):
             raise ValueError(f"record field {name!r} is not a {kind.__name__}")
-    if record.task not in get_args(Task):
-        raise ValueError(f"record {record.key!r}: unknown task {record.task!r}")
+    for task in (record.task, *(ask.task for ask in record.more)):
+        if task not in get_args(Task):
+            raise ValueError(f"record {record.key!r}: unknown task {task!r}")
     if record.language not in get_args(Language):
         raise ValueError(f"record {record.key!r}: unknown language {record.language!r}")
     if not all(isinstance(image, bytes) for image in record.images):
         raise ValueError(f"record {record.key!r}: an image is not bytes")
     if not all(isinstance(part, str) for turn in record.turns for part in turn):
         raise ValueError(f"record {record.key!r}: a turn is not role and text")
-    if not all(map(_is_region, record.regions)):
+    if not all(isinstance(part, str) for ask in record.more for part in ask[1:3]):
+        raise ValueError(f"record {record.key!r}: one more ask is not task, text and question")
+    regions = (*record.regions, *(region for ask in record.more for region in ask.regions))
+    if not all(map(_is_region, regions)):
         raise ValueError(f"record {record.key!r}: a region is not phrase, boxes, quads and span")
 
 

@@ -89,4 +89,5 @@ def _spans(record: Record) -> list[prompts.Span]:
         text=record.text,
         question=record.question,
         regions=record.regions,
+        more=record.more,
     )

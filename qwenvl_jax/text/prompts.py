@@ -46,8 +46,11 @@ def task_spans(
     text: str = "",
     question: str = "",
     regions: Sequence[Any] = (),
+    more: Sequence[Any] = (),
 ) -> list[Span]:
     """Spans of one sample of a pretraining task.
+
+        <img>..</img> Where is the dog relative to the car? Answer: left<|endoftext|> How many ..
 
     Args:
       language: en or zh.
@@ -55,18 +58,23 @@ def task_spans(
       text: the caption, answer or plain text.
       regions: objects with `phrase`, `boxes`, `quads` (fractions of the picture) and, for
         grounding and text, `span`: the phrase's characters in `text`.
+      more: what else is asked about the same images, with `task`, `text`, `question`, `regions`;
+        each answer ends as the first does.
 
     Raises:
       ValueError: unknown task, or fields that the task needs and did not get.
     """
-    if task not in _BODIES:
-        raise ValueError(f"task {task!r}: has no prompt; known are {sorted(_BODIES)}")
+    for name in (task, *(ask.task for ask in more)):
+        if name not in _BODIES:
+            raise ValueError(f"task {name!r}: has no prompt; known are {sorted(_BODIES)}")
     if language not in CAPTION:
         raise ValueError(f"language {language!r}: expected one of {sorted(CAPTION)}")
     if task != "text" and not num_images:
         raise ValueError(f"task {task!r}: needs an image")
-    body = _BODIES[task](language, text, question, regions)
-    return [*pictures(num_images), *body, END]
+    spans = [*pictures(num_images), *_BODIES[task](language, text, question, regions), END]
+    for ask in more:
+        spans += [*_BODIES[ask.task](language, ask.text, ask.question, ask.regions), END]
+    return spans
 
 
 def caption(text: str, *, language: str) -> list[Span]:

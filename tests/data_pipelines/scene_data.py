@@ -23,5 +23,12 @@ def named(text, drawn, language):
     return [name for place, name in sorted(found.items()) if place >= 0]
 
 
+def asks(record):
+    """The record, and one for each thing more that it asks."""
+    yield record._replace(more=())
+    for ask in record.more:
+        yield record._replace(**ask._asdict(), more=())
+
+
 def middle(box):
     return np.array([box[0] + box[2], box[1] + box[3]]) / 2

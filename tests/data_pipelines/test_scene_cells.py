@@ -32,7 +32,7 @@ def test_cells_say_where_words_are_drawn(language, step):
             edges = np.array([sign.corners() for sign in signs])
             assert not (edges % step).any() and edges.min() >= 0 and edges.max() <= 64
             assert all(sign.bounds() == (*sign.corners()[0], *sign.corners()[2]) for sign in signs)
-        told = cells.of_signs(signs, language, image_size=64, grid=4)
+        told = "".join(cells.of_signs(signs, language, image_size=64, grid=4))
         dark = np.asarray(draw_signs(signs, under)).sum(-1) < 300
         for sign in signs:
             units = [sign.word] if language == "en" else sign.word
@@ -46,6 +46,14 @@ def test_cells_say_where_words_are_drawn(language, step):
         for unit in [u for s in signs for u in ([s.word] if language == "en" else s.word)]:
             rest = rest.replace(unit, "#", 1)
         assert len(rest) == 16 and set(rest) <= set("#+-")
+
+
+def test_told_cells_have_names():
+    """Two cells of one name, and no decoder knows where what it reads stands."""
+    assert cells.named(["-", "+", "open", "🐶"]) == "A-B+CopenD🐶"
+    assert len(set(cells.NAMES)) == len(cells.NAMES) >= 49
+    with pytest.raises(ValueError, match="grid: 64 cells"):
+        cells.named(["-"] * 64)
 
 
 def test_cells_of_a_scene(drawn):

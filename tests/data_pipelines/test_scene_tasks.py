@@ -28,7 +28,7 @@ from data_pipelines.stream.sample import Sample, make_sample
 from data_pipelines.stream.source import read_records
 from qwenvl_jax.text.markup import parse_marked
 from qwenvl_jax.text.tokenizer import load_tokenizer
-from tests.data_pipelines.scene_data import CONFIG, MANY, all_drawn, middle, named
+from tests.data_pipelines.scene_data import CONFIG, MANY, all_drawn, asks, middle, named
 
 SMALL = SceneConfig(
     scenes=8, eval_scenes=6, text_scenes=600, task_scenes=12, kinds=20, shards=2, processes=1,
@@ -43,7 +43,7 @@ def drawn():
 
 
 def each(drawn, task, split="train", count=MANY):
-    """(scene's objects as name -> boxes in both languages, record) of many samples."""
+    """(scene's objects as name -> boxes in both languages, record of one ask) of many samples."""
     for index in range(count):
         records = task_records(CONFIG, drawn, task=task, split=split, index=index)
         name, how = f"{CONFIG.seed}/{split}/{task}/{index}", {}
@@ -53,27 +53,30 @@ def each(drawn, task, split="train", count=MANY):
             name, repeat = meta["scene"], 0.6 if meta["form"] == "count" else 0.0
             how = {"often": (1, 3, 3, 2), "repeat": repeat}
         scene, _ = draw_scene(CONFIG, drawn, name, **how)
-        for record in records.values():
+        for whole in records.values():
             there: dict[str, list] = {}
             for thing in scene.objects:
                 box = (thing.x, thing.y, thing.x + thing.width, thing.y + thing.height)
-                name = getattr(drawn[thing.glyph].kind, record.language)
+                name = getattr(drawn[thing.glyph].kind, whole.language)
                 there.setdefault(name, []).append([v / CONFIG.image_size for v in box])
-            yield there, record
+            for record in asks(whole):
+                yield there, record
 
 
 def test_counts_and_sides(drawn):
     """Numbers, zero among them, and the side on which the first thing of the question is; no
-    answer to either form is common, or one who does not look would score well.
+    answer to either form is common where one is scored, or one who does not look would score well.
     """
     forms, answers = Counter(), Counter()
-    for there, record in each(drawn, "vqa"):
-        asked = named(record.question, drawn, record.language)
+    for _, record in each(drawn, "vqa", "validation"):
         forms[record.meta["form"]] += 1
         answers[record.text] += 1
-        if record.meta["form"] == "count":
+    assert 2 * MANY * 0.4 < forms["relation"] < 2 * MANY * 0.6
+    assert len(answers) == 16 and max(answers.values()) < 0.22 * MANY
+    for there, record in each(drawn, "vqa"):
+        asked = named(record.question, drawn, record.language)
+        if "How many" in record.question or "几个" in record.question:
             number = len(there.get(asked[0], ()))
-            forms[number] += 1
             zero = "zero" if record.language == "en" else "零个"
             assert len(asked) == 1 and record.text == [zero, *TEXT[record.language]][number]
             continue
@@ -85,8 +88,27 @@ def test_counts_and_sides(drawn):
         beside = abs(across) > abs(down)
         side = sides[int(across > 0)] if beside else sides[2 + int(down > 0)]
         assert record.text == side
-    assert 2 * MANY * 0.4 < forms["relation"] < 2 * MANY * 0.6
-    assert len(answers) == 16 and max(answers.values()) < 0.22 * MANY
+
+
+@pytest.mark.parametrize("task", ["vqa", "referring", "grounded_caption"])
+def test_training_asks_all_of_a_picture_at_once(drawn, task):
+    """A picture's questions in one sample are worth their pictures' share of a step only if each
+    is another one; and who is scored is asked one, or the answers before would tell.
+    """
+    for index in range(20):
+        for split in get_args(Split):
+            records = task_records(CONFIG, drawn, task=task, split=split, index=index)
+            for record in records.values():
+                every = [ask[4:7] for ask in asks(record)]
+                assert len(set(every)) == len(every)
+                if split != "train":
+                    assert len(every) == 1
+    many = [
+        len(record.more)
+        for index in range(20)
+        for record in task_records(CONFIG, drawn, task=task, split="train", index=index).values()
+    ]
+    assert max(many) >= 2
 
 
 def test_grounded_phrases_lie_on_their_objects(drawn):
@@ -219,7 +241,7 @@ def test_training_relates_no_held_out_kind(drawn):
     for split in get_args(Split):
         asked = set()
         for _, record in each(drawn, "vqa", split):
-            if record.language == "en" and record.meta["form"] == "relation":
+            if "relative to" in record.question:
                 asked |= set(named(record.question, drawn, "en"))
         assert bool(asked & held) == (split == "test")
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipelines import schema
-from data_pipelines.schema import Record, Region, Turn
+from data_pipelines.schema import Ask, Record, Region, Turn
 
 SHARES = st.floats(0, 1)
 REGIONS = st.builds(
@@ -26,6 +26,16 @@ RECORDS = st.builds(
     question=st.text(),
     regions=st.lists(REGIONS, max_size=2).map(tuple),
     turns=st.lists(st.builds(Turn, st.sampled_from(["user", "assistant"]), st.text())).map(tuple),
+    more=st.lists(
+        st.builds(
+            Ask,
+            task=st.sampled_from(["vqa", "referring"]),
+            text=st.text(),
+            question=st.text(),
+            regions=st.lists(REGIONS, max_size=1).map(tuple),
+        ),
+        max_size=2,
+    ).map(tuple),
     meta=st.dictionaries(st.text(), st.integers(0, 9) | st.floats(0, 9) | st.text()),
 )
 
@@ -47,10 +57,12 @@ def test_layout_on_disk_is_fixed():
     """
     record = Record("k", "caption", "zh", (b"\x89PNG",), "一只猫", meta={"n": 1})
     raw = msgpack.unpackb(schema.pack(record))
-    assert raw == [1, "k", "caption", "zh", [b"\x89PNG"], "一只猫", "", [], [], {"n": 1}]
+    assert raw == [2, "k", "caption", "zh", [b"\x89PNG"], "一只猫", "", [], [], {"n": 1}, []]
+    older = [1, *raw[1:-1]]
+    assert schema.unpack(msgpack.packb(older)) == record
 
 
-GOOD = [1, "k", "caption", "en", [b"x"], "a cat", "", [], [], {}]
+GOOD = [2, "k", "caption", "en", [b"x"], "a cat", "", [], [], {}, []]
 
 
 def changed(index, value):
@@ -64,8 +76,9 @@ def changed(index, value):
         (b"\x00", "not a record"),
         (msgpack.packb("text"), "version"),
         (msgpack.packb(GOOD)[:-3], "not a record"),
-        (changed(0, 2), "version 2"),
-        (msgpack.packb(GOOD[:-1]), "8 fields"),
+        (changed(0, 3), "version 3"),
+        (msgpack.packb(GOOD[:-1]), "9 fields"),
+        (changed(0, 1), "10 fields"),
         (changed(1, 7), "'key'"),
         (changed(2, "paint"), "unknown task 'paint'"),
         (changed(3, "fr"), "unknown language 'fr'"),
@@ -79,6 +92,10 @@ def changed(index, value):
         (changed(7, [[None]]), "region is not"),
         (changed(8, [["user", 3]]), "turn is not"),
         (changed(9, "n"), "'meta'"),
+        (changed(10, [["paint", "", "", []]]), "unknown task 'paint'"),
+        (changed(10, [["vqa", "", ""]]), "wrong form"),
+        (changed(10, [["vqa", 1, "", []]]), "one more ask is not"),
+        (changed(10, [["vqa", "", "", [["a", [[0.1]]]]]]), "region is not"),
     ],
 )
 def test_what_is_no_record_is_refused_by_name(data, message):

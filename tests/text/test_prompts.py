@@ -17,6 +17,13 @@ class Region(NamedTuple):
     span: tuple | None = None
 
 
+class Ask(NamedTuple):
+    task: str
+    text: str = ""
+    question: str = ""
+    regions: tuple = ()
+
+
 BEES = (Region("bees", ((0.661, 0.612, 0.833, 0.812), (0.120, 0.555, 0.265, 0.770)), (), (9, 13)),)
 EAR = (Region("the ear on a giraffe", ((0.1765, 0.1061, 0.2324, 0.1609),)),)
 GLOVES = (Region("", ((0.3601, 0.5421, 0.4761, 0.7051),)),)
@@ -66,6 +73,20 @@ def test_chinese_prompt_and_several_pictures():
     assert caption("x", language="zh") == task_spans("caption", language="zh", text="x")
     two = task_spans("caption", language="en", text="x", num_images=2)
     assert written(two).startswith("Picture 1: <img></img>\nPicture 2: <img></img>\nGenerate")
+
+
+def test_what_else_is_asked_follows_its_picture():
+    """One picture, then each ask as it is alone, its prompt unsupervised and its answer ended: or a
+    model learns to ask itself, or not to stop.
+    """
+    alone = [row[:2] for row in TABLE[1:4]]
+    (task, fields), *others = alone
+    more = tuple(Ask(name, **given) for name, given in others)
+    spans = task_spans(task, language="en", **fields, more=more)
+    expected = [task_spans(name, language="en", **given)[1:] for name, given in alone]
+    assert spans == [IMAGE, *(span for each in expected for span in each)]
+    with pytest.raises(ValueError, match="task 'paint'"):
+        task_spans(task, language="en", **fields, more=(Ask("paint"),))
 
 
 def test_ids_and_targets():

@@ -16,6 +16,7 @@ from data_pipelines.build.scenes.captions import LANGUAGES
 from data_pipelines.build.scenes.config import SceneConfig, check
 from data_pipelines.build.scenes.layout import Split
 from data_pipelines.build.scenes.records import caption_records, held_out_kinds, text_chunks
+from data_pipelines.build.scenes.tasks.cells import NAMES
 from data_pipelines.build.scenes.tasks.every import TASKS, TRAINED_AS, task_records, texts
 from qwenvl_jax.text.sentence_piece import train_sentencepiece
 from qwenvl_jax.text.tokenizer import load_tokenizer
@@ -151,6 +152,7 @@ def _corpus(config: SceneConfig, drawn) -> Iterator[list[str]]:
         for language in LANGUAGES:
             yield text_chunks(config, drawn, split="train", language=language, index=index)[2]
     for index in range(min(config.task_scenes, 300)):
+        yield list(NAMES[: config.grid**2])
         for task in TASKS:
             if task in ("cells", "signs"):
                 continue  # a cell is a token: no piece may cross its borders

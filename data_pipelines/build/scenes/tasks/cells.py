@@ -7,9 +7,13 @@ adapter for every query what its part of the picture holds.
     🚗- - -
 
 Words on signs are told alike: an English one at its middle, a Chinese one character by character.
+
+A decoder knows no absolute position, so where cells are read as text each has its name before it:
+`A-B-C+D-E-F-G+H🐶I-..`.
 """
 
 import random
+import string
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,18 +23,30 @@ from data_pipelines.build.scenes.tasks.signs import Sign
 from data_pipelines.build.scenes.tasks.view import View
 
 COVERED = "+"
+NAMES = string.ascii_letters[26:] + string.ascii_letters[:26]
 QUESTION = {"en": "What is where?", "zh": "什么在哪里？"}
 
 Bounds = tuple[float, float, float, float]  # left, top, right, bottom, in cells
 Mark = tuple[float, float, str]  # x and y, in cells, and what to say there
 
 
-def cells(view: View, rng: random.Random) -> dict[str, Any]:
-    """Fields of a record that asks for the cells of a scene."""
-    return dict(question=QUESTION[view.language], text=of_scene(view))
+def cells(view: View, rng: random.Random) -> list[dict[str, Any]]:
+    """Fields of asking for the cells of a scene."""
+    return [dict(question=QUESTION[view.language], text="".join(of_scene(view)))]
 
 
-def of_scene(view: View) -> str:
+def named(told: Sequence[str]) -> str:
+    """Cells as text, each after its name.
+
+    Raises:
+      ValueError: more cells than names.
+    """
+    if len(told) > len(NAMES):
+        raise ValueError(f"grid: {len(told)} cells, there are names for {len(NAMES)}")
+    return "".join(f"{name}{cell}" for name, cell in zip(NAMES, told, strict=False))
+
+
+def of_scene(view: View) -> list[str]:
     """A cell holds the emoji of the object whose middle lies in it."""
     side = view.image_size / view.grid
     bounds, marks = [], []
@@ -41,7 +57,7 @@ def of_scene(view: View) -> str:
     return _write(bounds, marks, view.grid)
 
 
-def of_signs(signs: Sequence[Sign], language: Language, *, image_size: int, grid: int) -> str:
+def of_signs(signs: Sequence[Sign], language: Language, *, image_size: int, grid: int) -> list[str]:
     """A cell holds the word, or the Chinese character, whose middle lies in it."""
     side = image_size / grid
     bounds, marks = [], []
@@ -54,7 +70,7 @@ def of_signs(signs: Sequence[Sign], language: Language, *, image_size: int, grid
     return _write(bounds, marks, grid)
 
 
-def _write(bounds: Iterable[Bounds], marks: Iterable[Mark], grid: int) -> str:
+def _write(bounds: Iterable[Bounds], marks: Iterable[Mark], grid: int) -> list[str]:
     told = [EMPTY] * grid**2
     for left, top, right, bottom in bounds:
         for place in range(grid**2):
@@ -63,4 +79,4 @@ def _write(bounds: Iterable[Bounds], marks: Iterable[Mark], grid: int) -> str:
                 told[place] = COVERED
     for x, y, what in marks:
         told[int(y) * grid + int(x)] = what
-    return "".join(told)
+    return told

@@ -74,7 +74,7 @@ def _describe(view: View, rng: random.Random) -> tuple[str, str]:
 
 
 def _locate(view: View, rng: random.Random) -> tuple[str, str]:
-    region = refer(view, rng)
+    region = refer(view, rng.choice(list(view.counts())), rng)
     zh = view.language == "zh"
     ask = f"框出{region.phrase}。" if zh else f"Point at {region.phrase}."
     return ask, format_marked(region.phrase, boxes=region.boxes)

@@ -13,19 +13,22 @@ from data_pipelines.build.scenes.config import SceneConfig
 from data_pipelines.build.scenes.glyphs import Glyph
 from data_pipelines.build.scenes.layout import Scene, Split
 from data_pipelines.build.scenes.records import draw_scene, held_out_kinds
-from data_pipelines.build.scenes.tasks import cells, chat, grounding, ocr, referring, told, vqa
+from data_pipelines.build.scenes.tasks import cells, chat, grounding, ocr, referring, vqa
 from data_pipelines.build.scenes.tasks.signs import draw_signs, place_signs
 from data_pipelines.build.scenes.tasks.view import View
 from qwenvl_jax.text import chatml, prompts
 
-_ASKED: dict[str, Callable[[View, random.Random], dict[str, Any]]] = {
+# Everything of a kind that a scene can be asked. Training asks it all in one sample; who is scored
+# gets the first alone.
+_ASKED: dict[str, Callable[[View, random.Random], list[dict[str, Any]]]] = {
     "cells": cells.cells,
     "grounding": grounding.grounding,
     "referring": referring.referring,
     "grounded_caption": referring.grounded_caption,
 }
 # `cells` asks what stands in each cell, `signs` the same of what `ocr` reads; `single` is referring
-# where there is one object; `told` is a scene as text, and a question about it.
+# where there is one object; `told` is a scene's cells as text, and then what a task asks about it,
+# so that a decoder learns to answer before it sees anything.
 TASKS = (*_ASKED, "vqa", "single", "ocr", "signs", "chat")
 # What is told: task -> how often.
 _TOLD = {
@@ -74,7 +77,9 @@ def texts(record: schema.Record) -> list[str]:
             language=record.language,
             text=record.text,
             question=record.question,
+            num_images=len(record.images),
             regions=record.regions,
+            more=record.more,
         )
     return [span.text for span in spans if not span.special]
 
@@ -83,13 +88,24 @@ def _asked(config, drawn, task, split, name) -> dict[Language, dict[str, Any]]:
     scene, rng, asked = _scene_and_questions(config, drawn, task, split, name)
     under = picture.background(rng, image_size=config.image_size)
     image = _encoded(config, scene, drawn, under)
-    return {language: {"images": (image,), **fields} for language, (_, fields) in asked.items()}
+    return {
+        language: {"images": (image,), **first, "more": _asks(task, more)}
+        for language, (_, [first, *more]) in asked.items()
+    }
+
+
+def _asks(task: str, every: Sequence[dict[str, Any]]) -> tuple[schema.Ask, ...]:
+    trained_as = TRAINED_AS.get(task, task)
+    return tuple(
+        schema.Ask(trained_as, **{key: value for key, value in fields.items() if key != "meta"})
+        for fields in every
+    )
 
 
 def _scene_and_questions(
     config: SceneConfig, drawn: tuple[Glyph, ...], task: str, split: Split, name: str
-) -> tuple[Scene, random.Random, dict[Language, tuple[View, dict[str, Any]]]]:
-    """(scene, the generator for what else is random about it, fields of a record about it)."""
+) -> tuple[Scene, random.Random, dict[Language, tuple[View, list[dict[str, Any]]]]]:
+    """(scene, the generator for what else is random about it, fields of each thing asked)."""
     if task == "vqa":
         return _scene_with_answer(config, drawn, split, name)
     if task == "single":
@@ -98,7 +114,7 @@ def _scene_and_questions(
     scene, rng = draw_scene(config, drawn, name)
     views = _views(config, drawn, split, scene)
     return scene, rng, {
-        language: (view, ask(view, random.Random(f"{name}/ask")))
+        language: (view, ask(view, random.Random(f"{name}/ask"))[: _most(split)])
         for language, view in views.items()
     }  # fmt: skip
 
@@ -122,22 +138,32 @@ def _scene_with_answer(config, drawn, split, name):
         raise ValueError(f"no scene of {_LOOKS} has the answer {wanted.answer!r}: too few objects?")
     kinds = rng.choice(found)
     return scene, after, {
-        language: (view, vqa.vqa(view, wanted, kinds)) for language, view in views.items()
+        language: (
+            view,
+            vqa.vqa(view, wanted, kinds, random.Random(f"{name}/more"))[: _most(split)],
+        )
+        for language, view in views.items()
     }  # fmt: skip
+
+
+def _most(split: Split) -> int | None:
+    return None if split == "train" else 1
 
 
 def _told(config, drawn, task, split, name) -> dict[Language, dict[str, Any]]:
     (about,) = random.Random(f"{name}/task").choices(tuple(_TOLD), tuple(_TOLD.values()))
-    trained_as, made = TRAINED_AS.get(about, about), {}
     if about in ("signs", "ocr"):
-        for language in LANGUAGES:
-            _, seen, fields = _of_signs(config, about, name, language)
-            made[language] = told.told(seen, trained_as, fields, language)
+        signs = {language: _of_signs(config, about, name, language) for language in LANGUAGES}
+        made = {language: (seen, [fields]) for language, (_, seen, fields) in signs.items()}
     else:
         _, _, asked = _scene_and_questions(config, drawn, about, split, name)
-        for language, (view, fields) in asked.items():
-            made[language] = told.told(cells.of_scene(view), trained_as, fields, language)
-    return {language: {**fields, "meta": {"form": about}} for language, fields in made.items()}
+        made = {
+            language: (cells.of_scene(view), fields) for language, (view, fields) in asked.items()
+        }
+    return {
+        language: dict(text=cells.named(seen), more=_asks(about, every), meta={"form": about})
+        for language, (seen, every) in made.items()
+    }
 
 
 def _signs(config, drawn, task, split, name) -> dict[Language, dict[str, Any]]:
@@ -159,7 +185,7 @@ def _of_signs(config, task, name, language):
     if task == "ocr":
         return placed, told_cells, ocr.ocr(placed, image_size=size)
     question = cells.QUESTION[language]
-    return placed, told_cells, dict(question=question, text=told_cells)
+    return placed, told_cells, dict(question=question, text="".join(told_cells))
 
 
 def _chat(config, drawn, task, split, name) -> dict[Language, dict[str, Any]]:

@@ -8,23 +8,27 @@ from data_pipelines.build.scenes.tasks.view import View
 from data_pipelines.schema import Region
 
 
-def referring(view: View, rng: random.Random) -> dict[str, Any]:
-    """Fields of a referring record: `the dog`, or of several `the leftmost dog`."""
-    return dict(regions=(refer(view, rng),))
+def referring(view: View, rng: random.Random) -> list[dict[str, Any]]:
+    """Fields of referring to an object of each kind: `the dog`, `the leftmost dog` of several."""
+    kinds = list(view.counts())
+    return [dict(regions=(refer(view, kind, rng),)) for kind in rng.sample(kinds, len(kinds))]
 
 
-def grounded_caption(view: View, rng: random.Random) -> dict[str, Any]:
-    """Fields of a record that asks what is in a box."""
-    thing = rng.choice(view.scene.objects)
-    box = box_of(thing, view.image_size)
-    return dict(text=view.single(thing.glyph), regions=(Region("", (box,)),))
+def grounded_caption(view: View, rng: random.Random) -> list[dict[str, Any]]:
+    """Fields of asking what is in a box, for the box of every object."""
+    things = rng.sample(view.scene.objects, len(view.scene.objects))
+    return [
+        dict(
+            text=view.single(thing.glyph), regions=(Region("", (box_of(thing, view.image_size),)),)
+        )
+        for thing in things
+    ]
 
 
-def refer(view: View, rng: random.Random) -> Region:
-    """A phrase that fits one object only, and its box. Where the outermost of a kind are level, the
-    phrase is the kind's name and all its boxes are right.
+def refer(view: View, glyph: int, rng: random.Random) -> Region:
+    """A phrase that fits one object of a kind only, and its box. Where the outermost of a kind are
+    level, the phrase is the kind's name and all its boxes are right.
     """
-    glyph = rng.choice(list(view.counts()))
     name, things = view.name(glyph), view.things(glyph)
     leftmost = rng.random() < 0.5
     things.sort(key=lambda thing: thing.center[0], reverse=not leftmost)
