@@ -52,10 +52,11 @@ class RecipeConfig:
     """How much of everything; the defaults are those of `make recipe`."""
 
     scenes: SceneConfig = SceneConfig(
-        scenes=4_000,
+        scenes=24_000,
         eval_scenes=100,
-        text_scenes=12_000,
-        task_scenes=4_000,
+        text_scenes=24_000,
+        task_scenes=24_000,
+        sign_scenes=4_000,
         grid=4,
         step=8,
         object_min=0.375,
@@ -70,7 +71,7 @@ VARIANTS = {
     "cpu": RecipeConfig(),
     "gpu": RecipeConfig(
         RecipeConfig.scenes._replace(
-            kinds=60, image_size=128, step=8, scenes=20_000, text_scenes=40_000, task_scenes=20_000
+            kinds=60, image_size=128, step=8, scenes=40_000, text_scenes=40_000, task_scenes=40_000
         ),
         size="large",
     ),

@@ -14,6 +14,7 @@ class SceneConfig(NamedTuple):
     eval_scenes: int = 1_000  # pictures of validation, and again of test
     text_scenes: int = 60_000  # text-only train samples, in each language
     task_scenes: int = 0  # train samples of every other task, in each language; 0: no such task
+    sign_scenes: int = 0  # of the tasks with words on signs, which are few; 0: as many as others
     kinds: int = 30  # 0: all that the font draws
     image_size: int = 64
     max_objects: int = 4
@@ -36,6 +37,7 @@ def check(config: SceneConfig) -> None:
         "eval_scenes": 0,
         "text_scenes": 1,
         "task_scenes": 0,
+        "sign_scenes": 0,
         "kinds": 0,
         "image_size": 16,
     }

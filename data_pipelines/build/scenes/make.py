@@ -97,10 +97,8 @@ def _run(jobs: list[_Job], processes: int) -> Iterator[list[shards.ShardInfo]]:
 
 def _write(job: _Job) -> list[shards.ShardInfo]:
     config = job.config
-    size = {"train": config.scenes, "validation": config.eval_scenes, "test": config.eval_scenes}
-    total, task = size[job.split], _task(job.sources[0])
-    if job.split == "train" and task != "scenes":
-        total = config.text_scenes if task in ("text", "told") else config.task_scenes
+    task = _task(job.sources[0])
+    total = _train_size(config, task) if job.split == "train" else config.eval_scenes
     step = math.ceil(total / config.shards)
     indices = range(job.shard * step, min((job.shard + 1) * step, total))
     streams: dict[str, list[bytes]] = {source: [] for source in job.sources}
@@ -116,6 +114,17 @@ def _write(job: _Job) -> list[shards.ShardInfo]:
         )
         for source, records in streams.items()
     ]
+
+
+def _train_size(config: SceneConfig, task: str) -> int:
+    """Training samples of a task, in each language."""
+    if task == "scenes":
+        return config.scenes
+    if task in ("text", "told"):
+        return config.text_scenes
+    if task in ("ocr", "signs"):
+        return config.sign_scenes or config.task_scenes
+    return config.task_scenes
 
 
 def _records(job: _Job, index: int) -> dict[str, schema.Record]:
