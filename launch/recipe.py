@@ -64,7 +64,7 @@ class RecipeConfig:
     )
     records: int = 100  # held-out records of every task, in each language
     steps: float = 1.0  # share of each stage's steps
-    size: str = "small"  # of the model
+    size: str = "deep"  # of the model
 
 
 VARIANTS = {
