@@ -134,5 +134,5 @@ def test_sizes_of_the_recipe(size, tmp_path):
 
 
 def test_a_size_that_is_not_there(tmp_path):
-    with pytest.raises(ValueError, match="size='huge' is not known; there is: small, large"):
+    with pytest.raises(ValueError, match="size='huge' is not known; there is: small, deep, large"):
         stage2.get_config(f"demo,data={tmp_path},size=huge")
