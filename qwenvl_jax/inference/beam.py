@@ -68,6 +68,7 @@ def beam_search(
     last_BD, rows = prefill(
         config, params, tokens_BT, lengths_B, images_BIRRC, max_new_tokens=max_new_tokens
     )
+    apart = qwenvl.blocks_apart(params)
 
     def extend(hidden_MD, total_BK, out_BKG, best_B, best_BG, step):
         """Every living hypothesis by every token: (parents, what lives on, what is best)."""
@@ -101,7 +102,7 @@ def beam_search(
 
     def advance(loop: _Loop) -> _Loop:
         token_M = loop.out_BKG.reshape(B * K, G)[:, loop.step - 1]
-        hidden_MD, rows = grow(config, params, loop.rows, token_M, T + loop.step - 1)
+        hidden_MD, rows = grow(config, apart, loop.rows, token_M, T + loop.step - 1)
         parent_BK, *rest = extend(
             hidden_MD, loop.total_BK, loop.out_BKG, loop.best_B, loop.best_BG, loop.step
         )

@@ -93,13 +93,14 @@ def program(
     )
     first_B = pick(last_BD, 0)
     out_BG = jnp.zeros((len(tokens_BT), max_new_tokens), jnp.int32).at[:, 0].set(first_B)
+    apart = qwenvl.blocks_apart(params)
     start = _Loop(jnp.int32(1), first_B, stops(first_B), rows, out_BG)
 
     def more(loop: _Loop):
         return (loop.step < max_new_tokens) & ~jnp.all(loop.done_B)
 
     def advance(loop: _Loop) -> _Loop:
-        hidden_BD, rows = grow(config, params, loop.rows, loop.token_B, T + loop.step - 1)
+        hidden_BD, rows = grow(config, apart, loop.rows, loop.token_B, T + loop.step - 1)
         token_B = jnp.where(loop.done_B, loop.token_B, pick(hidden_BD, loop.step))
         out_BG = loop.out_BG.at[:, loop.step].set(token_B)
         return _Loop(loop.step + 1, token_B, stops(token_B), rows, out_BG)

@@ -13,7 +13,7 @@ from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.model.mask import Visibility
 from qwenvl_jax.model.mlp import GatedMlp
 from qwenvl_jax.model.norms import RMSNorm
-from qwenvl_jax.model.stack import stack
+from qwenvl_jax.model.stack import Apart, stack
 from qwenvl_jax.parallel.shard import constrain
 from qwenvl_jax.trees import Array
 
@@ -102,20 +102,24 @@ class Block(nn.Module):
 class Decoder(nn.Module):
     config: ModelConfig
     keep_hidden: bool = False
+    apart: bool = False  # the blocks' parameters are an array a layer
 
     def setup(self):
         decoder = self.config.decoder
         shape = (decoder.vocab_size, decoder.width)
         start = nn.initializers.normal(decoder.embedding_scale)
         self.embedding = self.param("embedding", start, shape, jnp.float32)
-        self.blocks = stack(
-            Block,
-            layers=decoder.layers,
-            remat=self.config.remat,
-            scan=self.config.scan_layers,
-            config=self.config,
-            keep_hidden=self.keep_hidden,
-        )
+        fields = dict(config=self.config, keep_hidden=self.keep_hidden)
+        if self.apart:
+            self.blocks = Apart(Block, decoder.layers, fields)
+        else:
+            self.blocks = stack(
+                Block,
+                layers=decoder.layers,
+                remat=self.config.remat,
+                scan=self.config.scan_layers,
+                **fields,
+            )
         self.ln_f = RMSNorm(decoder.eps)
         start = nn.initializers.normal(0.02)
         self.head = nn.Dense(

@@ -18,6 +18,7 @@ from qwenvl_jax.model.decoder import Cache, Decoder
 from qwenvl_jax.model.mask import Visibility
 from qwenvl_jax.model.projector import Projector
 from qwenvl_jax.model.splice import splice
+from qwenvl_jax.model.stack import is_apart, take_apart
 from qwenvl_jax.model.vit import VisionTower
 from qwenvl_jax.trees import Array
 
@@ -30,12 +31,13 @@ class QwenVL(nn.Module):
 
     config: ModelConfig
     keep_hidden: bool = False
+    apart: bool = False  # the decoder's blocks were taken apart
 
     def setup(self):
         self.vit = VisionTower(self.config)
         crossing = self.config.adapter.kind == "cross_attention"
         self.adapter = (Adapter if crossing else Projector)(self.config)
-        self.decoder = Decoder(self.config, self.keep_hidden)
+        self.decoder = Decoder(self.config, self.keep_hidden, self.apart)
 
     def see(self, images_MRRC):
         return self.adapter(self.vit(images_MRRC))
@@ -115,6 +117,12 @@ def long_context(
     return rope.ntk_alpha(length_B, limit), rope.log_n(positions_BT, limit)
 
 
+def blocks_apart(params: Params) -> Params:
+    """The same parameters for many steps of `decode`: the decoder's blocks an array a layer."""
+    decoder = params["decoder"]
+    return params | {"decoder": decoder | {"blocks": take_apart(decoder["blocks"])}}
+
+
 def decode(
     config: ModelConfig,
     params: Params,
@@ -128,8 +136,12 @@ def decode(
 ) -> tuple[Float[Array, "B T D"], Cache | None]:
     """The decoder over embedded input, with or without a cache: (hidden after the last norm, the
     cache).
+
+    Args:
+      params: as they are, or with `blocks_apart`.
     """
-    hidden_BTD, cache, _ = QwenVL(config).apply(
+    apart = is_apart(params["decoder"]["blocks"])
+    hidden_BTD, cache, _ = QwenVL(config, apart=apart).apply(
         {"params": params},
         x_BTD,
         visibility,
