@@ -103,15 +103,17 @@ def worst_error(args: argparse.Namespace, dtype, samples: int | None) -> float:
     segments, positions = cut(args.rows, args.length, samples or 1)
     real = (segments > 0) | (samples is None)
     cotangent = np.random.default_rng(1).standard_normal(given[0].shape, np.float32)
-    cotangent *= real[..., None, None]
+    # Arguments of what is compiled, all of them: XLA takes minutes to fold constants of this size.
+    real = jnp.asarray(real[..., None, None])
     visibility = None if samples is None else seen_by(segments, positions)
+    rest = jnp.asarray(cotangent) * real, real, visibility
 
     def run(way, dtype):
-        def weighed(q, k, v):
+        def weighed(q, k, v, cotangent, real, visibility):
             out = way(q, k, v, visibility=visibility).astype(jnp.float32)
-            return (out * cotangent).sum(), out * real[..., None, None]
+            return (out * cotangent).sum(), out * real
 
-        arrays = [x.astype(dtype) for x in given]
+        arrays = [*(x.astype(dtype) for x in given), *rest]
         with jax.default_matmul_precision("highest"):  # of the reference: a GPU would round to TF32
             gradients, out = jax.jit(jax.grad(weighed, (0, 1, 2), has_aux=True))(*arrays)
         return [np.asarray(x, np.float32) for x in (out, *gradients)]
