@@ -51,7 +51,7 @@ SCENES2 = {
     "text": 0.5,
 }
 # The answer to a question is one token of loss where a grounded caption is forty, so questions
-# learn nothing until they are nearly all there is.
+# learn little until they are much of what there is.
 SCENES2_LAST = {
     "cells": 0.5,
     "signs": 0.5,
@@ -65,7 +65,7 @@ SCENES2_LAST = {
 }
 # Some of stage 2 stays in the mix: so small a model would unlearn it in a few hundred steps.
 SCENES3 = {task: n / 4 for task, n in SCENES2.items() if task not in ("single", "cells")}
-SCENES3 |= {"chat": 6.0}
+SCENES3 |= {"chat": 8.0}
 
 
 def sources(mixture: dict[str, dict[str, float]], folder: str) -> ConfigDict:
