@@ -33,8 +33,9 @@ class Array(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        bits = _BITS.get(self.dtype) or int(re.findall(r"\d+", self.dtype)[0])
-        return self.size * bits // 8 if self.dtype != "token" else 0
+        known = self.dtype in _BITS
+        bits = _BITS[self.dtype] if known else int(re.findall(r"\d+", self.dtype)[0])
+        return self.size * bits // 8
 
 
 class Instruction(NamedTuple):

@@ -170,6 +170,20 @@ ENTRY %main (a: f32[1024]) -> f32[1024] {
     assert traffic.memory_bytes(hlo.parse(text)) == 2 * 4096
 
 
+def test_what_orders_a_transfer_has_no_bytes():
+    """A token stands where a program hands values to its host; its size once ended the plan."""
+    text = """
+HloModule jit_send
+
+ENTRY %main (a: f32[8]) -> token[] {
+  %a = f32[8]{0} parameter(0)
+  %first = token[] after-all()
+  ROOT %sent = token[] outfeed(%a, %first), outfeed_shape=f32[8]{0}
+}
+"""
+    assert traffic.memory_bytes(hlo.parse(text)) == 32
+
+
 def test_a_loop_over_what_is_labelled():
     """A limit that the program computes is what it is said to be: 3 chunks of 8 positions, twice
     by the head of [16, 40] where it is frozen, four times where it is trained.
