@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def compiled(arguments: list[str], folder: Path) -> dict[str, Any] | str:
     """The plan of `launch/compile.py ARGUMENTS`, or why there is none.
 
-    Kept in `folder` and not made twice for the same arguments; delete the folder after a change of
-    the code.
+    Kept in `folder` and not made twice for the same arguments, but for a process that was killed;
+    delete the folder after a change of the code.
     """
     asked, plan, refused = (folder / name for name in ("asked.json", "plan.json", "refused.txt"))
     same = asked.exists() and json.loads(asked.read_text()) == arguments
@@ -25,6 +25,8 @@ def compiled(arguments: list[str], folder: Path) -> dict[str, Any] | str:
         command = [sys.executable, "launch/compile.py", *arguments, f"--out={folder.resolve()}"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if not plan.exists():
+            if done.returncode < 0:
+                return _reason(done)
             refused.write_text(_reason(done))
     return json.loads(plan.read_text()) if plan.exists() else refused.read_text()
 

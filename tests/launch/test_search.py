@@ -150,6 +150,20 @@ def test_what_cannot_fit_is_not_compiled():
     assert asked == [small]
 
 
+def test_a_process_that_was_killed_is_started_again(tmp_path, monkeypatch):
+    """Whoever stopped it, or the lack of memory that did, says nothing of the plan."""
+    asked = []
+
+    def process(command, **_):
+        asked.append(command)
+        return subprocess.CompletedProcess(command, -9, "", "")
+
+    monkeypatch.setattr(runs.subprocess, "run", process)
+    for _ in range(2):
+        assert "exit status -9" in runs.compiled(["--any"], tmp_path)
+    assert len(asked) == 2
+
+
 def test_a_plan_is_made_once(tmp_path, monkeypatch):
     """A search that was stopped goes on; other sizes in the same folder are another plan, and a
     refusal is kept with all that was told of it.
