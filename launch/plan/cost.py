@@ -117,6 +117,8 @@ def collectives(program: Program, mesh: dict[str, int]) -> list[Collective]:
             kind = instruction.op.removesuffix("-start")
             if kind not in _COLLECTIVES:
                 continue
+            if kind == "all-reduce" and name in program.fused:
+                kind = "reduce-scatter"  # fused with the slice that is left of it
             # An asynchronous one stands in the computations of its start and of its end.
             channel = re.search(r"channel_id=(\d+)", instruction.text)
             group = _group(instruction, mesh)

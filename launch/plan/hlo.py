@@ -16,7 +16,7 @@ _CALLED = re.compile(
     r"(%[^\s,]+|\{[^}]*\})"
 )
 _BITS = {"pred": 8, "bf16": 16, "c64": 64, "c128": 128, "token": 0}
-ON_CHIP = "S(1)"  # a layout's memory space: TPU vector memory
+ON_CHIP = ("S(1)", "S(3)")  # a layout's memory spaces: TPU vector memory, the like of it on a v4
 
 
 class Array(NamedTuple):
@@ -36,6 +36,10 @@ class Array(NamedTuple):
         known = self.dtype in _BITS
         bits = _BITS[self.dtype] if known else int(re.findall(r"\d+", self.dtype)[0])
         return self.size * bits // 8
+
+    @property
+    def on_chip(self) -> bool:
+        return any(space in self.layout for space in ON_CHIP)
 
 
 class Instruction(NamedTuple):

@@ -1,6 +1,6 @@
 """Bytes that a program reads from and writes to a device's main memory."""
 
-from launch.plan.hlo import ON_CHIP, Instruction, Program, called
+from launch.plan.hlo import Instruction, Program, called
 
 _FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional",
@@ -81,7 +81,7 @@ def _written(instruction: Instruction, body: dict[str, Instruction], program: Pr
         return whole
     total = 0.0
     for array, part in zip(instruction.arrays, parts, strict=True):
-        if ON_CHIP in array.layout or part.op == "parameter":
+        if array.on_chip or part.op == "parameter":
             continue
         updates = part.op == "dynamic-update-slice"
         total += min(size_of(inner[part.operands[1]]), array.bytes) if updates else array.bytes
@@ -93,7 +93,7 @@ def _inside(fusion: Instruction, program: Program) -> dict[str, Instruction]:
 
 
 def _on_main(instruction: Instruction) -> float:
-    return float(sum(a.bytes for a in instruction.arrays if ON_CHIP not in a.layout))
+    return float(sum(a.bytes for a in instruction.arrays if not a.on_chip))
 
 
 def size_of(instruction: Instruction) -> float:

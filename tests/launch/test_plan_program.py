@@ -136,6 +136,35 @@ def test_a_collective_of_a_tpu(tpu):
     assert gather.sent == 127 * 21 * 256 * 1664 * 2
 
 
+def test_a_sum_of_which_a_part_is_left():
+    """Where a TPU adds gradients up and keeps a device's part, the two are one fusion; counted as
+    a whole sum it sent twice as much.
+    """
+    text = """
+HloModule jit_part
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%all-reduce-scatter.1 (input: f32[64]) -> f32[16] {
+  %input = f32[64]{0} parameter(0)
+  %total = f32[64]{0} all-reduce(%input), channel_id=1, replica_groups={{0,1,2,3}}, to_apply=%add
+  %zero = s32[] constant(0)
+  ROOT %part = f32[16]{0} dynamic-slice(%total, %zero), dynamic_slice_sizes={16}
+}
+
+ENTRY %main (x: f32[64]) -> f32[16] {
+  %x = f32[64]{0} parameter(0)
+  ROOT %kept = f32[16]{0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
+}
+"""
+    (found,) = cost.collectives(hlo.parse(text), {"data": 1, "fsdp": 4, "tensor": 1})
+    assert (found.kind, found.axes, found.sent) == ("reduce-scatter", "fsdp", 3 / 4 * 64 * 4)
+
+
 def test_a_loop_without_a_limit_is_refused():
     """Its work would be counted once and believed."""
     with pytest.raises(ValueError, match="no single limit"):
@@ -154,8 +183,11 @@ def test_a_loop_that_is_unrolled(tpu):
     assert cost.matmul_flops(hlo.parse(TPU.replace(body, twice))) == cost.matmul_flops(tpu) / 2
 
 
-def test_an_asynchronous_copy_is_read_and_written_once():
-    """Its start and its end stand in the program; what lies on the chip costs no memory traffic."""
+@pytest.mark.parametrize("chip", ["S(1)", "S(3)"])
+def test_an_asynchronous_copy_is_read_and_written_once(chip):
+    """Its start and its end stand in the program; what lies on the chip, where a v4 has a memory
+    more than the others, costs no memory traffic.
+    """
     text = """
 HloModule jit_copy
 
@@ -167,7 +199,7 @@ ENTRY %main (a: f32[1024]) -> f32[1024] {
   ROOT %b = f32[1024]{0:T(1024)} copy-done(%out)
 }
 """
-    assert traffic.memory_bytes(hlo.parse(text)) == 2 * 4096
+    assert traffic.memory_bytes(hlo.parse(text.replace("S(1)", chip))) == 2 * 4096
 
 
 def test_what_orders_a_transfer_has_no_bytes():
