@@ -34,8 +34,8 @@ def search(
     """Compile the candidates that look fastest among those that may fit.
 
     What a compiled program needs corrects the estimates of the same remat policy, so that one which
-    does not fit takes those that need more along with it. A candidate that does not compile is
-    told of in the result and ends nothing.
+    does not fit, or for which the compiler finds no room, takes those that need more along with it.
+    A candidate that does not compile is told of in the result and ends nothing.
 
     Args:
       limit: bytes of a chip.
@@ -60,6 +60,9 @@ def search(
             tried.append(Tried(candidate, estimates[candidate], plan, error))
             if plan:
                 off[candidate.remat] = plan["hbm_bytes"] / estimates[candidate].hbm
+            elif error.startswith("RESOURCE_EXHAUSTED"):  # it needs more than a chip has
+                least = limit / estimates[candidate].hbm
+                off[candidate.remat] = max(off.get(candidate.remat, 0.0), least)
             bar.update()
     return sorted(tried, key=_order)
 

@@ -132,6 +132,15 @@ def test_a_search_takes_the_fastest_that_fits():
     assert "DOES NOT FIT" in told and "the compiler gave up" in told
 
 
+def test_a_candidate_that_ran_out_of_memory_takes_the_like_along():
+    """The three fastest of stage 1 did so one after the other, and the search had found nothing."""
+    huge, like, small = (Candidate(1, n, 1, 1, "dots") for n in (1, 2, 3))
+    estimates = {huge: guess(880, 1.0), like: guess(870, 2.0), small: guess(700, 3.0)}
+    plans = {huge: "RESOURCE_EXHAUSTED: 17.34G of 15.75G", small: made(800, 3.0)}
+    found, asked = run(estimates, plans, at_most=2)
+    assert asked == [huge, small] and found[0].candidate == small
+
+
 def test_a_search_that_finds_nothing_says_so(tmp_path):
     """Not the least bad as if it were good."""
     only = Candidate(1, 1, 1, 1, "full")
