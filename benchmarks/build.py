@@ -58,6 +58,8 @@ def main() -> None:
     parser.add_argument("--processes", default="1,2", help="numbers of them, to compare")
     arguments = parser.parse_args()
     crawl, shards = arguments.work / "crawl", arguments.pairs // noisy_crawl.SHARD
+    if shards < 2:  # a shard for each language
+        parser.error(f"--pairs={arguments.pairs}: at least {2 * noisy_crawl.SHARD}")
     for shard in range(shards):
         noisy_crawl.write_shard(crawl, shard)
     noisy_crawl.write_evaluation(arguments.work / "evaluation")
