@@ -16,7 +16,9 @@ class Run:
     def __init__(self, folder: Path):
         self._folder = folder
 
-    def __call__(self, form, files, images=(), *, split="train", size=(200, 100), evaluation=None):
+    def __call__(
+        self, form, files, images=(), *, split="train", size=(200, 100), evaluation=None, together=1
+    ):
         folder = self._folder / "images"
         folder.mkdir(exist_ok=True)
         for number, name in enumerate(images):
@@ -30,7 +32,9 @@ class Run:
             paths.append(path.parent if path.parent != self._folder else path)
         out = self._folder / "out"
         annotations = Annotations(tuple(dict.fromkeys(paths)), split)
-        outcome = convert(form, annotations, images=folder, out=out, evaluation=evaluation)
+        outcome = convert(
+            form, annotations, images=folder, out=out, evaluation=evaluation, together=together
+        )
         records = {}
         for source, count in outcome.records.items():
             verify(out / source)

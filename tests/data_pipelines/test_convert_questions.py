@@ -88,6 +88,33 @@ def test_vqav2(run):
     assert rejected == {"bad_answer_confidence": 1, "no_answer": 2}
 
 
+def test_questions_about_one_picture_may_be_one_record(run):
+    """Of a question put to another picture's record the answer would be wrong; of one left out
+    nobody would hear.
+    """
+    # A picture's questions are apart once, and once more than a record takes.
+    images = [1, 1, 2, 1, 1, 1]
+    items = [
+        {"a_objects": [], "q_objects": [], "question": f"What is {n}?", "answer": f"{n}.",
+         "image_id": image, "qa_id": n}
+        for n, image in enumerate(images)
+    ]  # fmt: skip
+    files = {"question_answers.json": [{"id": 1, "qas": items}]}
+    records, rejected = run("vgqa", files, ["1.jpg", "2.jpg"], together=2)
+    found = [
+        (r.images[0], [r.text, *(ask.text for ask in r.more)], {ask.task for ask in r.more})
+        for r in records["vqa"]
+    ]
+    first, second = picture(0, (200, 100)), picture(1, (200, 100))
+    assert found == [
+        (first, ["0", "1"], {"vqa"}), (second, ["2"], set()), (first, ["3", "4"], {"vqa"}),
+        (first, ["5"], set()),
+    ]  # fmt: skip
+    assert records["vqa"][0].more[0].question == "What is 1?" and not rejected
+    with pytest.raises(ValueError, match="--together=0"):
+        run("vgqa", files, together=0)
+
+
 def test_the_most_confident_answer():
     def best(*answers):
         return confident_answer([answer(*a) for a in answers])[0]

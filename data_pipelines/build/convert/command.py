@@ -24,6 +24,9 @@ def register(jobs) -> None:
     parser.add_argument("--exclude", nargs="+", default=[], metavar="FOLDER",
                         help="evaluation pictures, or sources converted from a test split: what"
                         " shows one of them, or one like it, is left out")  # fmt: skip
+    parser.add_argument("--together", type=int, default=1, metavar="N",
+                        help="up to N entries that show one picture become one record: for"
+                        " training, where the ViT then sees it once")  # fmt: skip
     parser.add_argument("--out", required=True, help="folder to write to")
     parser.set_defaults(command=_run)
 
@@ -36,6 +39,7 @@ def _run(arguments: argparse.Namespace) -> None:
         images=arguments.images,
         out=Path(arguments.out),
         evaluation=Evaluation(np.concatenate(excluded)) if excluded else None,
+        together=arguments.together,
     )
     for source, count in outcome.records.items():
         print(f"{source}: {count} records")

@@ -13,7 +13,7 @@ from data_pipelines.build.hashes import bytes_key
 from data_pipelines.build.image_header import ImageHeader, read_header, refusal
 from data_pipelines.build.source_writer import SourceWriter
 from data_pipelines.build.sources import Bad, read_below
-from data_pipelines.schema import Box, Record, Region
+from data_pipelines.schema import Ask, Box, Record, Region, Task
 
 _ASPECT_SLACK = 0.02  # relative; rounding to whole pixels of a resized picture stays below
 _EXAMPLES = 5  # keys a reason in the manifest
@@ -34,6 +34,7 @@ def convert(
     images: Path | None,
     out: Path,
     evaluation: Evaluation | None = None,
+    together: int = 1,
 ) -> Outcome:
     """Write `out/FORMAT_TASK/*.array_record` with manifests.
 
@@ -43,17 +44,22 @@ def convert(
       name: one of FORMATS.
       images: the folder that the pictures' names start from.
       evaluation: entries that show one of its pictures are left out.
+      together: at most so many entries of a task that follow one another and show one picture
+        become one record, whose `meta` is the first entry's.
 
     Raises:
-      ValueError: the annotations are not of the format, or not one entry can be used.
+      ValueError: `together` below 1, the annotations are not of the format, or not one entry can
+        be used.
     """
+    if together < 1:
+        raise ValueError(f"--together={together} must be at least 1")
     form = FORMATS[name]
     if images is not None and not images.is_dir():
         raise ValueError(f"--images={images} is no folder")
     writers = {task: SourceWriter(out / f"{name}_{task}", f"{name}_{task}") for task in form.tasks}
     rejected: Counter[str] = Counter()
     examples: dict[str, list[str]] = {}
-    for made in _records(form.read(annotations), images, evaluation):
+    for made in _together(_records(form.read(annotations), images, evaluation), together):
         if isinstance(made, Record):
             writers[made.task].add(made)
             continue
@@ -66,12 +72,32 @@ def convert(
     if not any(counts.values()):
         raise ValueError(f"{name}: not one entry could be used; rejected: {rejects or 'none'}")
     config = dict(
-        format=name, annotations=[path.name for path in annotations.paths], split=annotations.split
+        format=name,
+        annotations=[path.name for path in annotations.paths],
+        split=annotations.split,
+        together=together,
     )
     for task, writer in writers.items():
         # Rejects are those of the whole file: an entry without a picture has no task yet.
         writer.finish(config=config, task=task, language="en", rejected=rejects, examples=examples)
     return Outcome(counts, rejects, examples)
+
+
+def _together(records: Iterator[Record | Bad], most: int) -> Iterator[Record | Bad]:
+    waiting: dict[Task, Record] = {}
+    for new in records:
+        if isinstance(new, Bad):
+            yield new
+            continue
+        held = waiting.get(new.task)
+        if held and held.images == new.images and len(held.more) + 1 < most:
+            ask = Ask(new.task, new.text, new.question, new.regions)
+            waiting[new.task] = held._replace(more=(*held.more, ask))
+            continue
+        if held:
+            yield held
+        waiting[new.task] = new
+    yield from waiting.values()
 
 
 def _records(
