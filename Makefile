@@ -25,7 +25,7 @@ ablation: .venv/done
 	$(KEEP_PAGES) JAX_PLATFORMS=cpu $(BIN)/python launch/ablation.py --workdir=runs/ablation
 
 test: lint
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m "not torch"
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m "not torch and not slow"
 
 test-torch: .venv-torch/done
 	JAX_PLATFORMS=cpu .venv-torch/bin/python -m pytest -m torch

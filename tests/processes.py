@@ -1,4 +1,4 @@
-"""A job of two processes on this machine."""
+"""A job of several processes on this machine."""
 
 import os
 import socket
@@ -11,8 +11,8 @@ from launch import hosts
 ROOT = Path(__file__).parents[1]
 
 
-def run_two(command: Sequence[str], *, flags: str, timeout: float) -> None:
-    """Run `command` in both, told of each other as `launch/hosts.py` expects it; both must succeed.
+def run_job(command: Sequence[str], *, processes: int = 2, flags: str, timeout: float) -> None:
+    """Run `command` in each, told of the others as `launch/hosts.py` expects it; all must succeed.
 
     Args:
       flags: their XLA_FLAGS.
@@ -26,12 +26,13 @@ def run_two(command: Sequence[str], *, flags: str, timeout: float) -> None:
         subprocess.Popen(
             command,
             cwd=ROOT,
-            env=shared | dict(zip(hosts.VARIABLES, (address, "2", str(number)), strict=True)),
+            env=shared
+            | dict(zip(hosts.VARIABLES, (address, str(processes), str(number)), strict=True)),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        for number in range(2)
+        for number in range(processes)
     ]
     try:
         said = [process.communicate(timeout=timeout)[0] for process in running]

@@ -13,7 +13,7 @@ from qwenvl_jax.checkpoint import convert, imported
 from qwenvl_jax.parallel import rules
 from qwenvl_jax.parallel.mesh import MeshConfig, make_mesh
 from tests.batches import toy_model
-from tests.processes import run_two
+from tests.processes import run_job
 from tests.weights import random_weights
 
 
@@ -45,4 +45,4 @@ def test_each_process_reads_its_own_shards(tmp_path):
     convert.save(random_weights(config), tmp_path / "released", config=config, dtype="float32")
     code = f"from {__name__} import *; one_process(Path({str(tmp_path)!r}))"
     flags = "--xla_force_host_platform_device_count=2"
-    run_two([sys.executable, "-c", code], flags=flags, timeout=300)
+    run_job([sys.executable, "-c", code], flags=flags, timeout=300)
