@@ -24,37 +24,14 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import os
-import re
-import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-# Every width a sixteenth of the released one, so that a CPU goes through all parts.
-TINY = {
-    "model.vit.width": 104,
-    "model.vit.heads": 1,
-    "model.vit.layers": 2,
-    "model.vit.mlp_width": 512,
-    "model.adapter.num_queries": 16,
-    "data.num_queries": 16,
-    "model.adapter.heads": 2,
-    "model.decoder.width": 256,
-    "model.decoder.heads": 2,
-    "model.decoder.layers": 2,
-    "model.decoder.mlp_width": 688,
-    "model.decoder.vocab_size": 1024,
-    "model.decoder.image_pad_id": 1000,
-    "data.seq_len": 512,
-    "model.dtype": "float32",
-}
+from benchmarks.bench import Bench, about, chosen, roomy_folder
 
 
 @dataclasses.dataclass
@@ -62,102 +39,11 @@ class Part:
     """What a part has to say, and the seconds it may take."""
 
     limit: int
-    run: Callable[["Bench"], Iterator[str]]
-
-
-class Bench:
-    """Starts programs, keeps their output, and knows the time that is left."""
-
-    def __init__(self, out: Path, scratch: Path, *, small: bool, seconds: float, torch: str):
-        self.out, self.scratch, self.small = out, scratch, small
-        self.torch = f"--torch_python={torch}"
-        self._end = time.monotonic() + seconds
-        self.deadline = self._end
-
-    def left(self) -> float:
-        return self._end - time.monotonic()
-
-    def python(self, log: str, *command: str, fraction: float = 0.0, xla: str = "") -> str:
-        """A Python program's output, both streams; also in `LOG.log`.
-
-        Args:
-          fraction: of the device's memory that JAX may take; 0: as it likes.
-          xla: flags beside those of the variable XLA_FLAGS.
-
-        Raises:
-          RuntimeError: it failed or was too slow; the end of what it said.
-        """
-        environment = dict(os.environ)
-        environment["TMPDIR"] = str(self.scratch)
-        environment["JAX_COMPILATION_CACHE_DIR"] = str(self.scratch / "compiled")
-        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "2"
-        environment["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla}".strip()
-        if fraction:
-            environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(fraction)
-        path = self.out / f"{log}.log"
-        seconds = self.deadline - time.monotonic()
-        with path.open("a") as file:
-            print("$", *command, file=file, flush=True)
-            child = subprocess.Popen(
-                [sys.executable, *command],
-                cwd=ROOT,
-                env=environment,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            try:
-                code = child.wait(timeout=max(seconds, 1))
-            except subprocess.TimeoutExpired:
-                code = f"stopped after {seconds:.0f} s"
-            finally:  # the processes that it started as well
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
-        said = path.read_text(errors="replace").rpartition("$ " + " ".join(command))[2]
-        if code:
-            raise RuntimeError(f"{Path(command[0]).name}: {code}\n{shortened(said)}")
-        return said
-
-    def benchmark(self, log: str, script: str, *flags: str, **how) -> str:
-        return self.python(log, str(HERE / script), *flags, **how)
-
-    def step(self, log: str, config: str, changes: dict, *flags: str) -> tuple[str, dict]:
-        """`train_step.py` on a page with changes: what it said, and its figures."""
-        figures = self.out / f"{log}.json"
-        figures.unlink(missing_ok=True)
-        if self.small:
-            changes = TINY | changes
-        said = self.benchmark(
-            log,
-            "train_step.py",
-            f"--config={ROOT / 'configs' / config}",
-            "--device=any",
-            "--rounds=1",
-            f"--steps={2 if self.small else 5}",
-            f"--json={figures}",
-            *(f"--set={key}={value}" for key, value in changes.items()),
-            *flags,
-            fraction=0.95,
-        )
-        return said, json.loads(figures.read_text())
-
-
-def shortened(text: str) -> str:
-    """Of a program's output what tells most: lines with an error, and the last ones."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("  File")]
-    errors = [line for line in lines if re.search(r"Error|RESOURCE|FAILED|cuDNN|refus", line)]
-    chosen = dict.fromkeys([*errors[:2], *errors[-3:], *lines[-4:]])
-    return "\n".join(f"    {line[:300]}" for line in chosen)
-
-
-def chosen(text: str, pattern: str) -> Iterator[str]:
-    """Lines of a program's output that match."""
-    return (line for line in text.splitlines() if re.search(pattern, line))
+    run: Callable[[Bench], Iterator[str]]
 
 
 def attention(bench: Bench) -> Iterator[str]:
-    rows, full = ["--rows=4", "--length=2048", "--heads=32", "--width=128", "--samples=8"], []
+    rows = ["--rows=4", "--length=2048", "--heads=32", "--width=128", "--samples=8"]
     full = ["--full", "--rows=28", "--length=1024", "--heads=16", "--width=104"]
     if bench.small:
         rows = ["--rows=1", "--length=256", "--heads=2", "--width=64", "--samples=4"]
@@ -195,11 +81,7 @@ def vit(bench: Bench) -> Iterator[str]:
     if bench.small:
         flags = ["--images=2", "--remat=dots", "--rounds=2"]
     said = bench.benchmark("vit", "vit.py", *flags, bench.torch, fraction=0.95)
-    yield from chosen(said, r"of peak|peak|without cuDNN")
-
-
-# Products read a layer's weights where they lie in their stack, without a copy.
-SLICES = "--xla_gpu_enable_dynamic_slice_fusion=true"
+    yield from chosen(said, r"peak|without cuDNN")
 
 
 def decode(bench: Bench) -> Iterator[str]:
@@ -208,8 +90,6 @@ def decode(bench: Bench) -> Iterator[str]:
         flags = ["--rows=1", "--prompt=32", "--new=5", "--rounds=1"]
     said = bench.benchmark("decode", "decode.py", *flags, fraction=0.95)
     yield from said.splitlines()[-3:]
-    said = bench.benchmark("decode_slices", "decode.py", *flags, fraction=0.95, xla=SLICES)
-    yield f"{said.splitlines()[-1]}   with {SLICES}"
 
 
 STAGE2 = {
@@ -322,7 +202,6 @@ def small_flag(bench: Bench) -> list[str]:
 
 def short_recipe(workdir: Path, *, small: bool) -> None:
     """The recipe's GPU variant on few scenes, a few steps of each stage."""
-    sys.path.insert(0, str(ROOT))
     from absl import flags, logging
 
     from launch import logs
@@ -352,27 +231,6 @@ PARTS = {
     "recipe": Part(170, recipe),
 }
 LEAST = 20  # seconds: with less left, a part is not begun
-
-
-def about() -> Iterator[str]:
-    """The machine and the versions."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "torch", "nvidia-cudnn-cu13")
-    for name in names:
-        with contextlib.suppress(PackageNotFoundError):
-            yield f"{name} {version(name)}"
-    with contextlib.suppress(FileNotFoundError, subprocess.SubprocessError):
-        query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv"]
-        yield subprocess.run(query, capture_output=True, text=True).stdout.splitlines()[-1]
-    yield f"{os.cpu_count()} cores"
-
-
-def roomy_folder() -> Path:
-    """Where weights go from one process to another: memory, where there is enough of it."""
-    shared = Path("/dev/shm")
-    fits = shared.is_dir() and shutil.disk_usage(shared).free > 30 * 2**30
-    return (shared if fits else Path("/tmp")) / "qwenvl_h100"
 
 
 def main() -> None:
