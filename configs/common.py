@@ -100,7 +100,6 @@ def deep_model(**seen: int) -> ConfigDict:
     """
     config = small_model(**seen)
     config.vit.layers, config.decoder.layers = 3, 4
-    config.scan_layers = True  # quicker on a CPU, too
     return config
 
 
@@ -133,7 +132,7 @@ def use_scenes(
     config: ConfigDict, folder: str, weights: dict[str, float], *, size: str = "small"
 ) -> None:
     """Point a stage at sources of the embedded scenes (`scenes_en`, `vqa_zh`: what
-    `python -m data_pipelines.build scenes` writes) and at the small model or the large one.
+    `python -m data_pipelines.build scenes` writes) and at the model of a size.
 
     Raises:
       ValueError: no such size, or a data set that an older version built.
