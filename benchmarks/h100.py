@@ -58,11 +58,11 @@ def attention(bench: Bench) -> Iterator[str]:
 
 
 def stage1(bench: Bench) -> Iterator[str]:
-    """Two rows a microbatch; where that does not fit, one."""
+    """Three rows a microbatch; where they do not fit, fewer."""
     changes = {"mesh.fsdp": 1, "model.remat": "dots", "loss_chunk": 512, "data.global_rows": 12}
     if bench.small:
         changes |= {"data.global_rows": 2}
-    for accumulation in (1, 2) if bench.small else (6, 12):
+    for accumulation in (1, 2) if bench.small else (4, 6, 12):
         changes["optim.accumulation"] = accumulation
         changes["data.virtual_shards"] = changes["data.global_rows"]
         rows = changes["data.global_rows"] // accumulation

@@ -31,40 +31,55 @@ SCENES1 = {"cells": 3.0, "signs": 2.0, "scenes": 1.0}
 # where several must be told apart as well: so these come first.
 SCENES2_FIRST = {
     "cells": 2.0,
+    "places": 2.0,
     "signs": 2.0,
     "scenes": 1.0,
-    "vqa": 1.0,
     "single": 4.0,
     "ocr": 1.0,
     "text": 0.5,
 }
-SCENES2 = {
+# To find what is named among others is what boxes, counts and relations all need. A cell's name
+# says in one token which thing was found.
+SCENES2_FIND = {
     "cells": 1.0,
-    "signs": 1.0,
-    "scenes": 2.0,
-    "vqa": 4.0,
-    "grounding": 1.5,
-    "referring": 4.0,
+    "places": 6.0,
+    "signs": 0.5,
+    "scenes": 1.0,
+    "referring": 3.0,
     "grounded_caption": 1.0,
-    "single": 0.5,
-    "ocr": 1.0,
+    "ocr": 0.5,
     "text": 0.5,
 }
 # The answer to a question is one token of loss where a grounded caption is forty, so questions
 # learn little until they are much of what there is.
-SCENES2_LAST = {
+SCENES2_ASK = {
     "cells": 0.5,
+    "places": 2.0,
+    "signs": 0.3,
+    "scenes": 1.0,
+    "vqa": 6.0,
+    "referring": 3.0,
+    "grounded_caption": 0.5,
+    "ocr": 0.5,
+    "text": 0.5,
+}
+SCENES2 = {
+    "cells": 0.5,
+    "places": 1.0,
     "signs": 0.5,
-    "scenes": 1.5,
-    "vqa": 8.0,
-    "grounding": 1.5,
-    "referring": 4.0,
+    "scenes": 2.0,
+    "vqa": 5.0,
+    "grounding": 2.0,
+    "referring": 3.0,
     "grounded_caption": 1.0,
+    "single": 0.2,
     "ocr": 0.7,
     "text": 0.5,
 }
 # Some of stage 2 stays in the mix: so small a model would unlearn it in a few hundred steps.
-SCENES3 = {task: n / 4 for task, n in SCENES2.items() if task not in ("single", "cells")}
+SCENES3 = {
+    task: n / 2 for task, n in SCENES2.items() if task not in ("single", "cells", "places")
+}
 SCENES3 |= {"chat": 8.0}
 
 

@@ -25,8 +25,9 @@ from configs import common, mixtures
 # From these steps of `demo` on, with these mixtures of the embedded scenes.
 CURRICULUM = (
     (0, mixtures.SCENES2_FIRST),
-    (300, mixtures.SCENES2),
-    (2850, mixtures.SCENES2_LAST),
+    (300, mixtures.SCENES2_FIND),
+    (1100, mixtures.SCENES2_ASK),
+    (2600, mixtures.SCENES2),
 )
 TRAINABLE = {"": r".*", "frozen_llm": r"(vit|adapter)/.*", "demo": r".*"}
 
@@ -78,7 +79,7 @@ def get_config(arg: str = "") -> ConfigDict:
         )
     )
     if variant == "demo":
-        # Sources in the order of the middle mixture, which has them all.
+        # Sources in the order of the last mixture, which has them all.
         every = mixtures.scenes(mixtures.SCENES2)
         common.use_scenes(config, options["data"], every, size=options["size"])
         (_, first), *later = [(step, mixtures.scenes(mix)) for step, mix in CURRICULUM]

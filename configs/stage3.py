@@ -73,7 +73,7 @@ def get_config(arg: str = "") -> ConfigDict:
         common.use_scenes(config, options["data"], mixture, size=options["size"])
         config.model.vit.sincos_positions = config.model.scan_layers = True  # as in stage 1
         config.data.image_slots = 6
-        config.optim.update(dict(peak_lr=3e-4, warmup_steps=50, steps=600, accumulation=1))
+        config.optim.update(dict(peak_lr=3e-4, warmup_steps=50, steps=800, accumulation=1))
         config.mesh.update(dict(data=-1, fsdp=1, tensor=1))
         config.checkpoint.every = config.eval_every = 250
     return config

@@ -50,20 +50,16 @@ def vqa(
 ) -> list[dict[str, Any]]:
     """Fields of questions: the wanted one, about one of `askable`'s kinds, then what else the scene
     answers: how many there are of each kind and of one that is not there, and for each pair of
-    single things the side of one seen from the other.
+    single things the side of either seen from the other.
     """
     first = (*kinds, wanted.answer) if wanted.form == "relation" else kinds
-    sides = related(view)
-    rng.shuffle(sides)
-    pairs = {frozenset(pair): (*pair, side) for *pair, side in sides}  # from either one, not both
     absent = [glyph for glyph in range(len(view.glyphs)) if not view.things(glyph)]
     rng.shuffle(absent)
-    others = [*pairs.values(), *((glyph,) for glyph in [*view.counts(), *absent[:1]])]
+    others = [*related(view), *((glyph,) for glyph in [*view.counts(), *absent[:1]])]
     rng.shuffle(others)
     said = [
         relation(view, *about) if len(about) == 3 else counted(view, *about)
-        for about in (first, *others)
-        if about is first or set(about[:2]) != set(kinds)
+        for about in (first, *(other for other in others if other != first))
     ]
     meta = {"form": wanted.form, "scene": view.scene.name}
     return [dict(question=question, text=answer, meta=meta) for question, answer in said]
