@@ -77,9 +77,7 @@ SCENES2 = {
     "text": 0.5,
 }
 # Some of stage 2 stays in the mix: so small a model would unlearn it in a few hundred steps.
-SCENES3 = {
-    task: n / 2 for task, n in SCENES2.items() if task not in ("single", "cells", "places")
-}
+SCENES3 = {task: n / 2 for task, n in SCENES2.items() if task not in ("single", "cells", "places")}
 SCENES3 |= {"chat": 8.0}
 
 
