@@ -26,8 +26,8 @@ from configs import common, mixtures
 CURRICULUM = (
     (0, mixtures.SCENES2_FIRST),
     (300, mixtures.SCENES2_FIND),
-    (1100, mixtures.SCENES2_ASK),
-    (2600, mixtures.SCENES2),
+    (1300, mixtures.SCENES2_ASK),
+    (3000, mixtures.SCENES2),
 )
 TRAINABLE = {"": r".*", "frozen_llm": r"(vit|adapter)/.*", "demo": r".*"}
 
@@ -88,7 +88,7 @@ def get_config(arg: str = "") -> ConfigDict:
             source.changes = [dict(step=step, weight=mix.get(name, 0.0)) for step, mix in later]
         config.model.vit.sincos_positions = config.model.scan_layers = True  # as in stage 1
         config.data.image_slots = 5
-        config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=5700, accumulation=1))
+        config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=7000, accumulation=1))
         config.optim.vit_layer_decay = 1.0  # nothing pretrained to protect
         config.mesh.update(dict(data=-1, fsdp=1, tensor=1))
         config.checkpoint.every = config.eval_every = 300

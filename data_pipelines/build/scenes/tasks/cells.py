@@ -39,16 +39,18 @@ def cells(view: View, rng: random.Random) -> list[dict[str, Any]]:
 
 
 def places(view: View, rng: random.Random) -> list[dict[str, Any]]:
-    """Fields of asking for the name of the cell in which a thing's middle lies, where the thing is
-    the only one of its kind, and for what has its middle in a cell.
+    """Fields of asking what has its middle in a cell, for one cell, and in which cell a thing's
+    middle lies, for every thing that is the only one of its kind.
     """
-    said, language = [], view.language
+    language, there = view.language, []
     for thing in view.scene.objects:
         x, y = (int(c * view.grid / view.image_size) for c in thing.center)
-        cell, name = _name(y * view.grid + x), view.name(thing.glyph)
-        said.append((WHAT[language].format(cell=cell), name))
-        if view.counts()[thing.glyph] == 1:
-            said.append((WHERE[language].format(name=name), cell))
+        there.append((_name(y * view.grid + x), thing.glyph))
+    cell, glyph = rng.choice(there)
+    said = [(WHAT[language].format(cell=cell), view.name(glyph))]
+    for cell, glyph in there:
+        if view.counts()[glyph] == 1:
+            said.append((WHERE[language].format(name=view.name(glyph)), cell))
     rng.shuffle(said)
     return [dict(question=question, text=answer) for question, answer in said]
 
