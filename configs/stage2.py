@@ -26,7 +26,7 @@ from configs import common, mixtures
 CURRICULUM = (
     (0, mixtures.SCENES2_FIRST),
     (300, mixtures.SCENES2_FIND),
-    (1300, mixtures.SCENES2_ASK),
+    (1200, mixtures.SCENES2_ASK),
     (3000, mixtures.SCENES2),
 )
 TRAINABLE = {"": r".*", "frozen_llm": r"(vit|adapter)/.*", "demo": r".*"}
