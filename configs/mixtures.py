@@ -27,8 +27,7 @@ STAGE3 = {"chat": {"en": 0.175, "zh": 0.175}}
 SCENES0 = {"text": 1.0, "told": 4.0}
 # Captions, most of them of what each cell of the picture holds: see `scenes/tasks/cells.py`.
 SCENES1 = {"cells": 3.0, "signs": 2.0, "scenes": 1.0}
-# Where a thing is, is learnt within 300 steps of pictures that show one alone, and hardly at all
-# where several must be told apart as well: so these come first.
+# Where a thing is, is learnt from pictures that show one alone.
 SCENES2_FIRST = {
     "cells": 2.0,
     "places": 2.0,
@@ -42,11 +41,12 @@ SCENES2_FIRST = {
 # name takes some thousand examples. An answer of one token is all about which thing was meant.
 SCENES2_FIND = {
     "cells": 0.5,
-    "places": 12.0,
+    "places": 9.0,
     "signs": 0.3,
     "scenes": 0.5,
+    "referring": 3.0,
     "single": 1.0,
-    "grounded_caption": 0.3,
+    "grounded_caption": 0.5,
     "ocr": 0.3,
     "text": 0.3,
 }
@@ -57,8 +57,8 @@ SCENES2_ASK = {
     "places": 2.0,
     "signs": 0.3,
     "scenes": 1.0,
-    "vqa": 6.0,
-    "referring": 3.0,
+    "vqa": 8.0,
+    "referring": 4.0,
     "grounded_caption": 0.5,
     "ocr": 0.5,
     "text": 0.5,
@@ -68,9 +68,9 @@ SCENES2 = {
     "places": 1.0,
     "signs": 0.5,
     "scenes": 2.0,
-    "vqa": 5.0,
+    "vqa": 6.0,
     "grounding": 2.0,
-    "referring": 3.0,
+    "referring": 4.0,
     "grounded_caption": 1.0,
     "single": 0.2,
     "ocr": 0.7,

@@ -39,20 +39,19 @@ def cells(view: View, rng: random.Random) -> list[dict[str, Any]]:
 
 
 def places(view: View, rng: random.Random) -> list[dict[str, Any]]:
-    """Fields of asking what has its middle in a cell, for one cell, and in which cell a thing's
-    middle lies, for every thing that is the only one of its kind.
+    """Fields of asking in which cell a thing's middle lies, a thing that is the only one of its
+    kind; where there is none, of asking what has its middle in a cell. One ask: from the place of
+    one thing and what is left over, another's could be told without a look.
     """
-    language, there = view.language, []
-    for thing in view.scene.objects:
-        x, y = (int(c * view.grid / view.image_size) for c in thing.center)
-        there.append((_name(y * view.grid + x), thing.glyph))
-    cell, glyph = rng.choice(there)
-    said = [(WHAT[language].format(cell=cell), view.name(glyph))]
-    for cell, glyph in there:
-        if view.counts()[glyph] == 1:
-            said.append((WHERE[language].format(name=view.name(glyph)), cell))
-    rng.shuffle(said)
-    return [dict(question=question, text=answer) for question, answer in said]
+    language, counts = view.language, view.counts()
+    thing = rng.choice(
+        [t for t in view.scene.objects if counts[t.glyph] == 1] or view.scene.objects
+    )
+    x, y = (int(c * view.grid / view.image_size) for c in thing.center)
+    cell, name = _name(y * view.grid + x), view.name(thing.glyph)
+    if counts[thing.glyph] == 1:
+        return [dict(question=WHERE[language].format(name=name), text=cell)]
+    return [dict(question=WHAT[language].format(cell=cell), text=name)]
 
 
 def named(told: Sequence[str]) -> str:

@@ -18,8 +18,9 @@ from data_pipelines.build.scenes.tasks.signs import draw_signs, place_signs
 from data_pipelines.build.scenes.tasks.view import View
 from qwenvl_jax.text import chatml, prompts
 
-# Everything of a kind that a scene can be asked. Training asks it all in one sample; who is scored
-# gets the first alone.
+# What a scene can be asked. Training asks in one sample all of which no answer tells another: who
+# finds the second of two things by elimination never learns to look. Who is scored gets the first
+# alone.
 _ASKED: dict[str, Callable[[View, random.Random], list[dict[str, Any]]]] = {
     "cells": cells.cells,
     "places": cells.places,
@@ -131,7 +132,7 @@ def _scene_with_answer(config, drawn, split, name):
     object, often of a kind.
     """
     rng = random.Random(f"{name}/ask")
-    wanted = vqa.want(rng)
+    wanted = vqa.want(rng, relations=0.7 if split == "train" else 0.5)  # which are harder
     repeat = 0.6 if wanted.form == "count" else 0.0
     for look in range(_LOOKS):
         scene, after = draw_scene(config, drawn, f"{name}/{look}", often=_CROWDED, repeat=repeat)
