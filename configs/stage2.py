@@ -26,8 +26,8 @@ from configs import common, mixtures
 CURRICULUM = (
     (0, mixtures.SCENES2_FIRST),
     (250, mixtures.SCENES2_FIND),
-    (1100, mixtures.SCENES2_ASK),
-    (2800, mixtures.SCENES2),
+    (2000, mixtures.SCENES2_ASK),
+    (3600, mixtures.SCENES2),
 )
 TRAINABLE = {"": r".*", "frozen_llm": r"(vit|adapter)/.*", "demo": r".*"}
 
