@@ -41,12 +41,12 @@ SCENES2_FIRST = {
 # name takes some thousand examples. An answer of one token is all about which thing was meant.
 SCENES2_FIND = {
     "cells": 0.5,
-    "places": 12.0,
+    "places": 9.0,
     "signs": 0.3,
-    "scenes": 0.3,
-    "referring": 1.0,
+    "scenes": 0.5,
+    "referring": 3.0,
     "single": 1.0,
-    "grounded_caption": 0.3,
+    "grounded_caption": 0.5,
     "ocr": 0.3,
     "text": 0.3,
 }
