@@ -27,25 +27,26 @@ STAGE3 = {"chat": {"en": 0.175, "zh": 0.175}}
 SCENES0 = {"text": 1.0, "told": 4.0}
 # Captions, most of them of what each cell of the picture holds: see `scenes/tasks/cells.py`.
 SCENES1 = {"cells": 3.0, "signs": 2.0, "scenes": 1.0}
-# Where a thing is, is learnt from pictures that show one alone.
+# What a thing is, wherever it stands, and how a box is written: from pictures of one object.
 SCENES2_FIRST = {
-    "cells": 2.0,
-    "places": 2.0,
-    "signs": 2.0,
-    "scenes": 1.0,
-    "single": 4.0,
+    "cells": 3.0,
+    "signs": 1.0,
+    "scenes": 2.0,
+    "single": 3.0,
+    "grounded_caption": 3.0,
     "ocr": 1.0,
     "text": 0.5,
 }
 # To find what is named among others is what boxes, counts and relations all need, and each kind's
 # name takes some thousand examples. An answer of one token is all about which thing was meant.
+# Before things are told apart, or for more than one epoch, this is learnt by heart instead.
 SCENES2_FIND = {
     "cells": 0.5,
     "places": 9.0,
     "signs": 0.3,
     "scenes": 0.5,
     "referring": 3.0,
-    "single": 1.0,
+    "single": 0.5,
     "grounded_caption": 0.5,
     "ocr": 0.3,
     "text": 0.3,
