@@ -100,6 +100,7 @@ def deep_model(**seen: int) -> ConfigDict:
     """
     config = small_model(**seen)
     config.vit.layers, config.decoder.layers = 3, 4
+    config.decoder.weight_scale = config.decoder.width**-0.5
     return config
 
 
@@ -116,6 +117,7 @@ def large_model(**seen: int) -> ConfigDict:
     config.vit.update(dict(width=384, layers=8, heads=6, mlp_width=1536))
     config.adapter.heads = 8
     config.decoder.update(dict(width=512, layers=6, heads=8, mlp_width=1408))
+    config.decoder.weight_scale = config.decoder.width**-0.5
     config.update(dict(dtype="bfloat16", scan_layers=True))
     return config
 

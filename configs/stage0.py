@@ -26,5 +26,5 @@ def get_config(arg: str = "") -> ConfigDict:
     config.optim.update(dict(peak_lr=3e-3, warmup_steps=50, steps=900))
     if variant == "recipe":
         config.model.scan_layers = True
-        config.optim.steps = 2000  # there is more to learn
+        config.optim.update(dict(peak_lr=1e-3, steps=1500))  # there is more to learn
     return config

@@ -77,7 +77,7 @@ def get_config(arg: str = "") -> ConfigDict:
         common.use_scenes(config, options["data"], mixture, size=options["size"])
         if variant == "recipe":
             config.model.vit.sincos_positions = config.model.scan_layers = True
-        steps = {"demo": 1200, "recipe": 1000}[variant]
+        steps = {"demo": 1200, "recipe": 800}[variant]
         config.init.take = "decoder/.*"  # stage 0 trained nothing else
         config.data.image_slots = {"demo": 9, "recipe": 6}[variant]
         config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=steps, accumulation=1))

@@ -25,8 +25,9 @@ from configs import common, mixtures
 # From these steps of `demo` on, with these mixtures of the embedded scenes.
 CURRICULUM = (
     (0, mixtures.SCENES2_FIRST),
-    (300, mixtures.SCENES2),
-    (2850, mixtures.SCENES2_LAST),
+    (1600, mixtures.SCENES2_FIND),
+    (2400, mixtures.SCENES2_ASK),
+    (3600, mixtures.SCENES2),
 )
 TRAINABLE = {"": r".*", "frozen_llm": r"(vit|adapter)/.*", "demo": r".*"}
 
@@ -78,7 +79,7 @@ def get_config(arg: str = "") -> ConfigDict:
         )
     )
     if variant == "demo":
-        # Sources in the order of the middle mixture, which has them all.
+        # Sources in the order of the last mixture, which has them all.
         every = mixtures.scenes(mixtures.SCENES2)
         common.use_scenes(config, options["data"], every, size=options["size"])
         (_, first), *later = [(step, mixtures.scenes(mix)) for step, mix in CURRICULUM]
@@ -86,8 +87,8 @@ def get_config(arg: str = "") -> ConfigDict:
             source.weight = first.get(name, 0.0)
             source.changes = [dict(step=step, weight=mix.get(name, 0.0)) for step, mix in later]
         config.model.vit.sincos_positions = config.model.scan_layers = True  # as in stage 1
-        config.data.image_slots = 5
-        config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=5700, accumulation=1))
+        config.data.image_slots = 7
+        config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=5000, accumulation=1))
         config.optim.vit_layer_decay = 1.0  # nothing pretrained to protect
         config.mesh.update(dict(data=-1, fsdp=1, tensor=1))
         config.checkpoint.every = config.eval_every = 300

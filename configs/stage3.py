@@ -57,7 +57,7 @@ def get_config(arg: str = "") -> ConfigDict:
                 peak_lr=1e-5,
                 min_lr=1e-6,
                 warmup_steps=3000,
-                steps=8000,
+                steps=6000,
                 accumulation=8,
             ),
             mesh=dict(data=1, fsdp=-1, tensor=2),

@@ -51,7 +51,7 @@ class Record(NamedTuple):
 
     caption text · vqa question, text (the answer) · grounding text, regions with spans · referring
     regions -> boxes · grounded_caption regions -> text · ocr regions with quads · text text and any
-    regions with spans · chat turns
+    regions with spans, after a question that is only read · chat turns
 
     Much of what is asked about one picture can share it: `more` follows in the same sample, so that
     the ViT sees the picture once. A dialogue has turns for that.

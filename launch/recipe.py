@@ -57,6 +57,7 @@ class RecipeConfig:
         text_scenes=24_000,
         task_scenes=24_000,
         sign_scenes=4_000,
+        kinds=16,
         grid=4,
         step=8,
         object_min=0.375,

@@ -100,7 +100,9 @@ class DecoderConfig:
     train_length: int  # beyond it, in evaluation, NTK and log-n rules apply
     image_pad_id: int  # the token whose embedding an image feature replaces
     rope_base: float = 10000.0
-    embedding_scale: float = 0.02  # standard deviation of the embeddings at a random start
+    # Standard deviations at a random start: of the embeddings, and of what multiplies features.
+    embedding_scale: float = 0.02
+    weight_scale: float = 0.02
     eps: float = 1e-6
 
     def __post_init__(self):

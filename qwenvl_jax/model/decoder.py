@@ -47,8 +47,8 @@ class SelfAttention(nn.Module):
     @nn.compact
     def __call__(self, x_BTD, cache: Cache | None, layer, shared: Shared):
         decoder, dtype = self.config.decoder, self.config.dtype
-        start = nn.initializers.normal(0.02)
-        end = nn.initializers.normal(0.02 * (2 * decoder.layers) ** -0.5)
+        start = nn.initializers.normal(decoder.weight_scale)
+        end = nn.initializers.normal(decoder.weight_scale * (2 * decoder.layers) ** -0.5)
         heads = (3, decoder.heads, decoder.head_width)
         qkv = nn.DenseGeneral(heads, dtype=dtype, kernel_init=start, name="qkv")(x_BTD)
         q_BTNH = rope.rotate(qkv[:, :, 0], shared.cos_BT1H, shared.sin_BT1H)
@@ -93,9 +93,7 @@ class Block(nn.Module):
         mixed, cache = SelfAttention(self.config, name="attn")(normed, cache, layer, shared)
         x_BTD = x_BTD + mixed
         normed = RMSNorm(decoder.eps, name="ln_2")(x_BTD)
-        mlp = GatedMlp(
-            decoder.width, decoder.mlp_width, decoder.layers, self.config.dtype, name="mlp"
-        )
+        mlp = GatedMlp(decoder, self.config.dtype, name="mlp")
         return (x_BTD + mlp(normed), cache), entry_BTD if self.keep_hidden else None
 
 
@@ -121,7 +119,7 @@ class Decoder(nn.Module):
                 **fields,
             )
         self.ln_f = RMSNorm(decoder.eps)
-        start = nn.initializers.normal(0.02)
+        start = nn.initializers.normal(decoder.weight_scale)
         self.head = nn.Dense(
             decoder.vocab_size, use_bias=False, dtype=self.config.dtype, kernel_init=start
         )

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Float
 
+from qwenvl_jax.model.config import DecoderConfig
 from qwenvl_jax.parallel.shard import constrain
 from qwenvl_jax.trees import Array
 
@@ -33,18 +34,18 @@ class GeluMlp(nn.Module):
 class GatedMlp(nn.Module):
     """down(up(x) * silu(gate(x))); the released names are w1 (up), w2 (gate), c_proj (down)."""
 
-    width: int
-    mlp_width: int
-    layers: int
+    config: DecoderConfig
     dtype: str
 
     @nn.compact
     def __call__(self, x_BTD: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        decoder, start = self.config, self.config.weight_scale
+
         def dense(features, std, name):
             init = nn.initializers.normal(std)
             return nn.Dense(features, use_bias=False, dtype=self.dtype, kernel_init=init, name=name)
 
-        gate_BTF = dense(self.mlp_width, 0.02, "gate")(x_BTD)
-        up_BTF = dense(self.mlp_width, 0.02, "up")(x_BTD)
+        gate_BTF = dense(decoder.mlp_width, start, "gate")(x_BTD)
+        up_BTF = dense(decoder.mlp_width, start, "up")(x_BTD)
         h_BTF = constrain(up_BTF * jax.nn.silu(gate_BTF), "batch", None, "mlp")
-        return dense(self.width, 0.02 * (2 * self.layers) ** -0.5, "down")(h_BTF)
+        return dense(decoder.width, start * (2 * decoder.layers) ** -0.5, "down")(h_BTF)

@@ -56,6 +56,7 @@ def task_spans(
       language: en or zh.
       num_images: images before the text; several are numbered `Picture 1: ..`.
       text: the caption, answer or plain text.
+      question: of plain text, what stands before it and is read but not learnt.
       regions: objects with `phrase`, `boxes`, `quads` (fractions of the picture) and, for
         grounding and text, `span`: the phrase's characters in `text`.
       more: what else is asked about the same images, with `task`, `text`, `question`, `regions`;
@@ -128,7 +129,9 @@ def _vqa(language, text, question, regions):
 
 
 def _text(language, text, question, regions):
-    return _marked(text, regions)
+    if not question:
+        return _marked(text, regions)
+    return [Span(question, False), *(_marked(text, regions) if text else [])]
 
 
 def _grounding(language, text, question, regions):

@@ -11,7 +11,7 @@ from data_pipelines.build.scenes.records import draw_scene
 from data_pipelines.build.scenes.tasks import cells
 from data_pipelines.build.scenes.tasks.every import task_records
 from data_pipelines.build.scenes.tasks.signs import draw_signs, place_signs
-from tests.data_pipelines.scene_data import CONFIG, all_drawn, middle
+from tests.data_pipelines.scene_data import CONFIG, all_drawn, asks, middle, named
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_told_cells_have_names():
     """Two cells of one name, and no decoder knows where what it reads stands."""
     assert cells.named(["-", "+", "open", "🐶"]) == "A-B+CopenD🐶"
     assert len(set(cells.NAMES)) == len(cells.NAMES) >= 49
-    with pytest.raises(ValueError, match="grid: 64 cells"):
+    with pytest.raises(ValueError, match="grid: more cells than the 52"):
         cells.named(["-"] * 64)
 
 
@@ -63,7 +63,8 @@ def test_cells_of_a_scene(drawn):
     names = {g.kind.en: g.kind.glyph for g in drawn}
     for index in range(60):
         record = task_records(CONFIG, drawn, task="cells", split="train", index=index)["cells_en"]
-        scene, _ = draw_scene(CONFIG, drawn, f"{CONFIG.seed}/train/cells/{index}")
+        name = f"{CONFIG.seed}/train/cells/{index}"
+        scene, _ = draw_scene(CONFIG, drawn, name, often=(1, 3, 3, 2))
         there: dict[str, list] = {}
         for thing in scene.objects:
             box = (thing.x, thing.y, thing.x + thing.width, thing.y + thing.height)
@@ -82,3 +83,35 @@ def test_cells_of_a_scene(drawn):
         assert ((told != "-") == full).all()
         shown = sum(len(boxes) for boxes in there.values())
         assert shown - 1 <= (~np.isin(told, ["-", "+"])).sum() <= shown
+
+
+def test_places_are_looked_up(drawn):
+    """A thing that stands alone in its kind is in the cell of that name, and in a cell that is
+    named is the thing: or a model learns to find what was not asked for.
+    """
+    found = {"what": 0, "where": 0}
+    for index in range(200):
+        name = f"{CONFIG.seed}/train/places/{index}"
+        scene, _ = draw_scene(CONFIG, drawn, name, often=(1, 3, 3, 2))
+        records = task_records(CONFIG, drawn, task="places", split="train", index=index)
+        for record in records.values():
+            there = [
+                (
+                    getattr(drawn[thing.glyph].kind, record.language),
+                    "ABCDEFGHIJKLMNOP"[sum(
+                        int(c / CONFIG.image_size * 4) * n
+                        for c, n in zip(thing.center, (1, 4), strict=True)
+                    )],
+                )
+                for thing in scene.objects
+            ]  # fmt: skip
+            for ask in asks(record):
+                where = ask.text in cells.NAMES
+                found["where" if where else "what"] += 1
+                if where:
+                    (name,) = named(ask.question, drawn, record.language)
+                    assert [cell for kind, cell in there if kind == name] == [ask.text]
+                else:
+                    cell = ask.question.removeprefix("What is in ")[0]
+                    assert (ask.text, cell) in there
+    assert found["where"] > 200 and found["what"] > 20

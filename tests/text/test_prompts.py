@@ -46,6 +46,8 @@ TABLE = [
      "<img></img>OCR with grounding:|| <ref>some words</ref> "
      "<quad>(568,121),(625,131),(624,182),(567,172)</quad>"),
     ("text", dict(text="plain", num_images=0), "||plain"),
+    ("text", dict(question="read", text=" learnt", num_images=0), "read|| learnt"),
+    ("text", dict(question="read", num_images=0), "read||"),
     ("text", dict(text="Photo of bees near", regions=BEES, num_images=0),
      "||Photo of <ref>bees</ref><box>(661,612),(833,812)</box><box>(120,555),(265,770)</box> near"),
 ]  # fmt: skip

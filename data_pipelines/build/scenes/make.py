@@ -163,7 +163,7 @@ def _corpus(config: SceneConfig, drawn) -> Iterator[list[str]]:
     for index in range(min(config.task_scenes, 300)):
         yield list(NAMES[: config.grid**2])
         for task in TASKS:
-            if task in ("cells", "signs"):
+            if task in ("cells", "places", "signs"):
                 continue  # a cell is a token: no piece may cross its borders
             for record in task_records(
                 config, drawn, task=task, split="train", index=index

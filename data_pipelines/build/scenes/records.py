@@ -12,7 +12,7 @@ from data_pipelines.build.scenes.layout import Split
 
 # How often a scene is to hold one, two, three, four objects. In text they are many, and small, so
 # that they find room: which name comes next is to be learnt only where some have been said.
-_SHOWN = (4, 3, 2, 1)
+SHOWN = (4, 3, 2, 1)
 _TOLD = (2, 3, 3, 2)
 
 
@@ -85,7 +85,7 @@ def draw_scene(
     name: str,
     *,
     scale: float = 1.0,
-    often: Sequence[int] = _SHOWN,
+    often: Sequence[int] = SHOWN,
     repeat: float = 0.25,
 ) -> tuple[layout.Scene, random.Random]:
     """The scene of a name, and the generator for what else is random about it."""

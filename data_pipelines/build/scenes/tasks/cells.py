@@ -9,7 +9,8 @@ adapter for every query what its part of the picture holds.
 Words on signs are told alike: an English one at its middle, a Chinese one character by character.
 
 A decoder knows no absolute position, so where cells are read as text each has its name before it:
-`A-B-C+D-E-F-G+H🐶I-..`.
+`A-B-C+D-E-F-G+H🐶I-..`. By its name a cell can also be asked for (`places`): an answer of one token
+is all about which thing was meant, where most tokens of a box are about its edges.
 """
 
 import random
@@ -25,6 +26,8 @@ from data_pipelines.build.scenes.tasks.view import View
 COVERED = "+"
 NAMES = string.ascii_letters[26:] + string.ascii_letters[:26]
 QUESTION = {"en": "What is where?", "zh": "什么在哪里？"}
+WHAT = {"en": "What is in {cell}?", "zh": "{cell}里有什么？"}
+WHERE = {"en": "Where is the {name}?", "zh": "{name}在哪？"}
 
 Bounds = tuple[float, float, float, float]  # left, top, right, bottom, in cells
 Mark = tuple[float, float, str]  # x and y, in cells, and what to say there
@@ -35,15 +38,25 @@ def cells(view: View, rng: random.Random) -> list[dict[str, Any]]:
     return [dict(question=QUESTION[view.language], text="".join(of_scene(view)))]
 
 
-def named(told: Sequence[str]) -> str:
-    """Cells as text, each after its name.
-
-    Raises:
-      ValueError: more cells than names.
+def places(view: View, rng: random.Random) -> list[dict[str, Any]]:
+    """Fields of asking in which cell a thing's middle lies, a thing that is the only one of its
+    kind; where there is none, of asking what has its middle in a cell. One ask: from the place of
+    one thing and what is left over, another's could be told without a look.
     """
-    if len(told) > len(NAMES):
-        raise ValueError(f"grid: {len(told)} cells, there are names for {len(NAMES)}")
-    return "".join(f"{name}{cell}" for name, cell in zip(NAMES, told, strict=False))
+    language, counts = view.language, view.counts()
+    thing = rng.choice(
+        [t for t in view.scene.objects if counts[t.glyph] == 1] or view.scene.objects
+    )
+    x, y = (int(c * view.grid / view.image_size) for c in thing.center)
+    cell, name = _name(y * view.grid + x), view.name(thing.glyph)
+    if counts[thing.glyph] == 1:
+        return [dict(question=WHERE[language].format(name=name), text=cell)]
+    return [dict(question=WHAT[language].format(cell=cell), text=name)]
+
+
+def named(told: Sequence[str]) -> str:
+    """Cells as text, each after its name."""
+    return "".join(f"{_name(place)}{cell}" for place, cell in enumerate(told))
 
 
 def of_scene(view: View) -> list[str]:
@@ -68,6 +81,13 @@ def of_signs(signs: Sequence[Sign], language: Language, *, image_size: int, grid
             x, y = sign.along((place + 0.5) / len(units))
             marks.append((x / side, y / side, unit))
     return _write(bounds, marks, grid)
+
+
+def _name(place: int) -> str:
+    """Raises ValueError where there are more cells than names."""
+    if place >= len(NAMES):
+        raise ValueError(f"grid: more cells than the {len(NAMES)} that have names")
+    return NAMES[place]
 
 
 def _write(bounds: Iterable[Bounds], marks: Iterable[Mark], grid: int) -> list[str]:

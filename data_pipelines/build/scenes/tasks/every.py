@@ -12,36 +12,43 @@ from data_pipelines.build.scenes.captions import LANGUAGES, Language
 from data_pipelines.build.scenes.config import SceneConfig
 from data_pipelines.build.scenes.glyphs import Glyph
 from data_pipelines.build.scenes.layout import Scene, Split
-from data_pipelines.build.scenes.records import draw_scene, held_out_kinds
+from data_pipelines.build.scenes.records import SHOWN, draw_scene, held_out_kinds
 from data_pipelines.build.scenes.tasks import cells, chat, grounding, ocr, referring, vqa
 from data_pipelines.build.scenes.tasks.signs import draw_signs, place_signs
 from data_pipelines.build.scenes.tasks.view import View
 from qwenvl_jax.text import chatml, prompts
 
-# Everything of a kind that a scene can be asked. Training asks it all in one sample; who is scored
-# gets the first alone.
+# What a scene can be asked. Training asks in one sample all of which no answer tells another: who
+# finds the second of two things by elimination never learns to look. Who is scored gets the first
+# alone.
 _ASKED: dict[str, Callable[[View, random.Random], list[dict[str, Any]]]] = {
     "cells": cells.cells,
+    "places": cells.places,
     "grounding": grounding.grounding,
     "referring": referring.referring,
     "grounded_caption": referring.grounded_caption,
 }
-# `cells` asks what stands in each cell, `signs` the same of what `ocr` reads; `single` is referring
-# where there is one object; `told` is a scene's cells as text, and then what a task asks about it,
-# so that a decoder learns to answer before it sees anything.
+# `cells` asks what stands in each cell, `signs` the same of what `ocr` reads; `places` asks for a
+# cell's name or by it; `single` is referring where there is one object; `told` is a scene's cells
+# as text, and then what a task asks about it, so that a decoder learns to answer before it sees
+# anything.
 TASKS = (*_ASKED, "vqa", "single", "ocr", "signs", "chat")
 # What is told: task -> how often.
 _TOLD = {
-    "cells": 2,
-    "vqa": 8,
+    "cells": 4,
+    "places": 2,
+    "vqa": 6,
     "grounding": 2,
     "referring": 3,
     "grounded_caption": 1,
     "signs": 1,
     "ocr": 1,
 }
-TRAINED_AS = {"scenes": "caption", "cells": "vqa", "signs": "vqa", "single": "referring",
-              "told": "text"}  # fmt: skip
+TRAINED_AS = {"scenes": "caption", "cells": "vqa", "places": "vqa", "signs": "vqa",
+              "single": "referring", "told": "text"}  # fmt: skip
+# How often a scene that is asked about is to hold one, two, three, four objects: in all tasks'
+# training, as it is several that must be learnt to be told apart, and always in `vqa`.
+_CROWDED = (1, 3, 3, 2)
 _LOOKS = 200  # scenes that are looked through for one that has a question's answer
 
 
@@ -111,7 +118,8 @@ def _scene_and_questions(
     if task == "single":
         config = config._replace(max_objects=1)
     ask = _ASKED["referring" if task == "single" else task]
-    scene, rng = draw_scene(config, drawn, name)
+    often = _CROWDED if split == "train" else SHOWN
+    scene, rng = draw_scene(config, drawn, name, often=often)
     views = _views(config, drawn, split, scene)
     return scene, rng, {
         language: (view, ask(view, random.Random(f"{name}/ask"))[: _most(split)])
@@ -124,12 +132,10 @@ def _scene_with_answer(config, drawn, split, name):
     object, often of a kind.
     """
     rng = random.Random(f"{name}/ask")
-    wanted = vqa.want(rng)
+    wanted = vqa.want(rng, relations=0.7 if split == "train" else 0.5)  # which are harder
     repeat = 0.6 if wanted.form == "count" else 0.0
     for look in range(_LOOKS):
-        scene, after = draw_scene(
-            config, drawn, f"{name}/{look}", often=(1, 3, 3, 2), repeat=repeat
-        )
+        scene, after = draw_scene(config, drawn, f"{name}/{look}", often=_CROWDED, repeat=repeat)
         views = _views(config, drawn, split, scene)
         found = vqa.askable(views["en"], wanted)
         if found:
@@ -161,7 +167,7 @@ def _told(config, drawn, task, split, name) -> dict[Language, dict[str, Any]]:
             language: (cells.of_scene(view), fields) for language, (view, fields) in asked.items()
         }
     return {
-        language: dict(text=cells.named(seen), more=_asks(about, every), meta={"form": about})
+        language: dict(question=cells.named(seen), more=_asks(about, every), meta={"form": about})
         for language, (seen, every) in made.items()
     }
 

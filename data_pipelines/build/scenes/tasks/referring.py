@@ -9,9 +9,10 @@ from data_pipelines.schema import Region
 
 
 def referring(view: View, rng: random.Random) -> list[dict[str, Any]]:
-    """Fields of referring to an object of each kind: `the dog`, `the leftmost dog` of several."""
-    kinds = list(view.counts())
-    return [dict(regions=(refer(view, kind, rng),)) for kind in rng.sample(kinds, len(kinds))]
+    """Fields of referring to one object: `the dog`, `the leftmost dog` of several. One ask, as of
+    `cells.places`.
+    """
+    return [dict(regions=(refer(view, rng.choice(list(view.counts())), rng),))]
 
 
 def grounded_caption(view: View, rng: random.Random) -> list[dict[str, Any]]:

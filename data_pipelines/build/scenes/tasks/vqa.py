@@ -32,8 +32,9 @@ class Wanted(NamedTuple):
     answer: int | str
 
 
-def want(rng: random.Random) -> Wanted:
-    form = rng.choice(tuple(FORMS))
+def want(rng: random.Random, relations: float = 0.5) -> Wanted:
+    """A question of either form; `relations` is the share of those."""
+    form = "relation" if rng.random() < relations else "count"
     return Wanted(form, rng.choice(FORMS[form]))
 
 
@@ -48,24 +49,19 @@ def askable(view: View, wanted: Wanted) -> list[tuple[int, ...]]:
 def vqa(
     view: View, wanted: Wanted, kinds: tuple[int, ...], rng: random.Random
 ) -> list[dict[str, Any]]:
-    """Fields of questions: the wanted one, about one of `askable`'s kinds, then what else the scene
-    answers: how many there are of each kind and of one that is not there, and for each pair of
-    single things the side of one seen from the other.
+    """Fields of questions: the wanted one, about one of `askable`'s kinds. After a count come
+    those of all other kinds and of one that is not there. A relation is asked alone: its answer
+    would tell that of the next one, and that each thing stands there once.
     """
-    first = (*kinds, wanted.answer) if wanted.form == "relation" else kinds
-    sides = related(view)
-    rng.shuffle(sides)
-    pairs = {frozenset(pair): (*pair, side) for *pair, side in sides}  # from either one, not both
-    absent = [glyph for glyph in range(len(view.glyphs)) if not view.things(glyph)]
-    rng.shuffle(absent)
-    others = [*pairs.values(), *((glyph,) for glyph in [*view.counts(), *absent[:1]])]
-    rng.shuffle(others)
-    said = [
-        relation(view, *about) if len(about) == 3 else counted(view, *about)
-        for about in (first, *others)
-        if about is first or set(about[:2]) != set(kinds)
-    ]
     meta = {"form": wanted.form, "scene": view.scene.name}
+    if wanted.form == "relation":
+        said = [relation(view, *kinds, wanted.answer)]
+    else:
+        absent = [glyph for glyph in range(len(view.glyphs)) if not view.things(glyph)]
+        others = [*view.counts(), *rng.sample(absent, min(len(absent), 1))]
+        rng.shuffle(others)
+        asked = dict.fromkeys([*kinds, *others])
+        said = [counted(view, glyph) for glyph in asked]
     return [dict(question=question, text=answer, meta=meta) for question, answer in said]
 
 
