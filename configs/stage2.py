@@ -24,10 +24,11 @@ from configs import common, mixtures
 
 # From these steps of `demo` on, with these mixtures of the embedded scenes.
 CURRICULUM = (
-    (0, mixtures.SCENES2_FIRST),
-    (1600, mixtures.SCENES2_FIND),
-    (2400, mixtures.SCENES2_ASK),
-    (3600, mixtures.SCENES2),
+    (0, mixtures.SCENES2_NAME),
+    (2600, mixtures.SCENES2_FIND),
+    (3150, mixtures.SCENES2_ASK),
+    (3800, mixtures.SCENES2_BOX),
+    (4300, mixtures.SCENES2),
 )
 TRAINABLE = {"": r".*", "frozen_llm": r"(vit|adapter)/.*", "demo": r".*"}
 
@@ -87,8 +88,9 @@ def get_config(arg: str = "") -> ConfigDict:
             source.weight = first.get(name, 0.0)
             source.changes = [dict(step=step, weight=mix.get(name, 0.0)) for step, mix in later]
         config.model.vit.sincos_positions = config.model.scan_layers = True  # as in stage 1
-        config.data.image_slots = 7
-        config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=5000, accumulation=1))
+        config.data.image_slots = 8
+        config.optim.update(dict(peak_lr=8e-4, warmup_steps=50, steps=6300, accumulation=1))
+        config.optim.hold_steps = CURRICULUM[-1][0] - 50  # each skill is new when its turn comes
         config.optim.vit_layer_decay = 1.0  # nothing pretrained to protect
         config.mesh.update(dict(data=-1, fsdp=1, tensor=1))
         config.checkpoint.every = config.eval_every = 300

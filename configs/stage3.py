@@ -57,7 +57,7 @@ def get_config(arg: str = "") -> ConfigDict:
                 peak_lr=1e-5,
                 min_lr=1e-6,
                 warmup_steps=3000,
-                steps=6000,
+                steps=8000,
                 accumulation=8,
             ),
             mesh=dict(data=1, fsdp=-1, tensor=2),
@@ -73,7 +73,7 @@ def get_config(arg: str = "") -> ConfigDict:
         common.use_scenes(config, options["data"], mixture, size=options["size"])
         config.model.vit.sincos_positions = config.model.scan_layers = True  # as in stage 1
         config.data.image_slots = 6
-        config.optim.update(dict(peak_lr=3e-4, warmup_steps=50, steps=600, accumulation=1))
+        config.optim.update(dict(peak_lr=3e-4, warmup_steps=50, steps=700, accumulation=1))
         config.mesh.update(dict(data=-1, fsdp=1, tensor=1))
         config.checkpoint.every = config.eval_every = 250
     return config

@@ -55,7 +55,8 @@ _LOOKS = 200  # scenes that are looked through for one that has a question's ans
 def task_records(
     config: SceneConfig, drawn: Sequence[Glyph], *, task: str, split: Split, index: int
 ) -> dict[str, schema.Record]:
-    """{"TASK_en": .., "TASK_zh": ..}: the same scene (on signs, other words) and the same question.
+    """{"TASK_en": .., "TASK_zh": ..}: the same scene (on signs, other words). What is asked about
+    it is drawn for each language: the same twice in a batch or two would be learnt by heart.
 
     A scene belongs to one task, split and index; training and validation name no held-out kind in
     a relation.
@@ -122,7 +123,7 @@ def _scene_and_questions(
     scene, rng = draw_scene(config, drawn, name, often=often)
     views = _views(config, drawn, split, scene)
     return scene, rng, {
-        language: (view, ask(view, random.Random(f"{name}/ask"))[: _most(split)])
+        language: (view, ask(view, random.Random(f"{name}/ask/{language}"))[: _most(split)])
         for language, view in views.items()
     }  # fmt: skip
 
@@ -142,14 +143,11 @@ def _scene_with_answer(config, drawn, split, name):
             break
     else:
         raise ValueError(f"no scene of {_LOOKS} has the answer {wanted.answer!r}: too few objects?")
-    kinds = rng.choice(found)
-    return scene, after, {
-        language: (
-            view,
-            vqa.vqa(view, wanted, kinds, random.Random(f"{name}/more"))[: _most(split)],
-        )
-        for language, view in views.items()
-    }  # fmt: skip
+    asked = {}
+    for language, view in views.items():
+        rng = random.Random(f"{name}/ask/{language}")
+        asked[language] = view, vqa.vqa(view, wanted, rng.choice(found), rng)[: _most(split)]
+    return scene, after, asked
 
 
 def _most(split: Split) -> int | None:
