@@ -25,10 +25,11 @@ from configs import common, mixtures
 # From these steps of `demo` on, with these mixtures of the embedded scenes.
 CURRICULUM = (
     (0, mixtures.SCENES2_NAME),
-    (2600, mixtures.SCENES2_FIND),
-    (3150, mixtures.SCENES2_ASK),
-    (3800, mixtures.SCENES2_BOX),
-    (4300, mixtures.SCENES2),
+    (2250, mixtures.SCENES2_FIND),
+    (3000, mixtures.SCENES2_FIND),
+    (3600, mixtures.SCENES2_ASK),
+    (4300, mixtures.SCENES2_BOX),
+    (4850, mixtures.SCENES2),
 )
 TRAINABLE = {"": r".*", "frozen_llm": r"(vit|adapter)/.*", "demo": r".*"}
 
@@ -88,10 +89,11 @@ def get_config(arg: str = "") -> ConfigDict:
             source.weight = first.get(name, 0.0)
             source.changes = [dict(step=step, weight=mix.get(name, 0.0)) for step, mix in later]
         config.model.vit.sincos_positions = config.model.scan_layers = True  # as in stage 1
-        config.data.image_slots = 8
-        config.optim.update(dict(peak_lr=8e-4, warmup_steps=50, steps=6300, accumulation=1))
-        config.optim.hold_steps = CURRICULUM[-1][0] - 50  # each skill is new when its turn comes
+        config.data.image_slots = 6
+        config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=5950, accumulation=1))
+        # Each skill is learnt to the end, and the next one begins at the peak's rate.
+        config.optim.restarts = tuple(step for step, _ in CURRICULUM[1:])
         config.optim.vit_layer_decay = 1.0  # nothing pretrained to protect
         config.mesh.update(dict(data=-1, fsdp=1, tensor=1))
-        config.checkpoint.every = config.eval_every = 300
+        config.checkpoint.every, config.eval_every = 150, 300
     return config

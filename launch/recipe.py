@@ -128,9 +128,9 @@ def _train(config: ConfigDict, workdir: Path, *, start: str, share: float) -> No
     optim = config.optim
     optim.steps = max(round(optim.steps * share), 2)
     optim.warmup_steps = min(optim.warmup_steps, optim.steps // 2)
-    if "hold_steps" in optim:
-        most = optim.steps - optim.warmup_steps - 1
-        optim.hold_steps = min(round(optim.hold_steps * share), most)
+    if "restarts" in optim:
+        last = optim.steps - optim.warmup_steps
+        optim.restarts = tuple(step for step in optim.restarts if step < last)
     stage.train(config, workdir)
 
 

@@ -13,6 +13,7 @@ tree alone.
 """
 
 import dataclasses
+import itertools
 import re
 
 import jax
@@ -41,18 +42,21 @@ class OptimConfig:
     # here.
     no_decay: str = r".*/(scale|bias)|vit/positions|adapter/query"
     clip_norm: float = 1.0
-    hold_steps: int = 0  # at the peak, after the warm-up
+    restarts: tuple[int, ...] = ()  # steps at which warm-up and decay begin anew
     vit_layer_decay: float = 1.0  # 1: every ViT layer has the same rate
     accumulation: int = 1  # microbatches of a step
 
     def __post_init__(self):
-        for name, taken in (("warmup_steps", 0), ("hold_steps", self.warmup_steps)):
-            value = getattr(self, name)
-            if not 0 <= value < self.steps - taken:
-                raise ValueError(
-                    f"config.optim.{name}={value} must be below the {self.steps - taken} steps left"
-                    f" of config.optim.steps={self.steps} and not negative"
-                )
+        if not 0 <= self.warmup_steps < self.steps:
+            raise ValueError(
+                f"config.optim.warmup_steps={self.warmup_steps} must be below"
+                f" config.optim.steps={self.steps} and not negative"
+            )
+        if min(self.cycles()) <= self.warmup_steps:
+            raise ValueError(
+                f"config.optim.restarts={self.restarts} must rise, with more than"
+                f" config.optim.warmup_steps={self.warmup_steps} steps after each"
+            )
         if not 0 <= self.min_lr <= self.peak_lr:
             raise ValueError("config.optim.min_lr must be between 0 and config.optim.peak_lr")
         if self.accumulation < 1:
@@ -65,23 +69,25 @@ class OptimConfig:
             except re.error as error:
                 raise ValueError(f"config.optim.{name} is no regular expression: {error}") from None
 
+    def cycles(self) -> list[int]:
+        """Steps of each warm-up and decay; one cycle where nothing restarts."""
+        bounds = (0, *self.restarts, self.steps)
+        return [end - start for start, end in itertools.pairwise(bounds)]
+
     def is_trainable(self, path: str) -> bool:
         """Whether the stage trains the parameter at `path`."""
         return re.fullmatch(self.trainable, path) is not None
 
 
 def schedule(config: OptimConfig) -> optax.Schedule:
-    """Linear warm-up from 0 to the peak, held there, then cosine to the floor at the last step."""
-    hold = config.hold_steps
-    curve = optax.warmup_cosine_decay_schedule(
-        0.0, config.peak_lr, config.warmup_steps, config.steps - hold, end_value=config.min_lr
+    """Linear warm-up from 0 to the peak, then cosine to the floor at the cycle's last step."""
+    cycle = dict(
+        init_value=0.0,
+        peak_value=config.peak_lr,
+        warmup_steps=config.warmup_steps,
+        end_value=config.min_lr,
     )
-
-    def rate(step):
-        held = jnp.clip(step - config.warmup_steps, 0, hold)
-        return curve(step - held)
-
-    return rate
+    return optax.sgdr_schedule([cycle | dict(decay_steps=steps) for steps in config.cycles()])
 
 
 def vit_layer_factors(path: str, shape: tuple[int, ...], decay: float, layers: int) -> np.ndarray:

@@ -131,6 +131,25 @@ def test_no_answer_tells_another(drawn, task):
     assert alone > 50
 
 
+def test_each_language_asks_its_own(drawn):
+    """The same ask twice within a few steps would be remembered, and the training loss of one
+    language would lie below that of held-out scenes.
+    """
+    for task in ("places", "referring", "vqa"):
+        same = several = 0
+        for index in range(MANY):
+            made = task_records(CONFIG, drawn, task=task, split="train", index=index)
+            about = []
+            for language in LANGUAGES:
+                record = made[f"{task}_{language}"]
+                text = record.question or record.regions[0].phrase
+                about.append([g for g in range(len(drawn)) if getattr(drawn[g].kind, language) in
+                              named(text, drawn, language)])  # fmt: skip
+            several += 1
+            same += about[0] == about[1]
+        assert 0 < same < 0.9 * several
+
+
 def test_grounded_phrases_lie_on_their_objects(drawn):
     """Every kind is a phrase of the caption, at its span, with the boxes of all its objects."""
     for there, record in each(drawn, "grounding"):

@@ -22,6 +22,14 @@ def test_schedule_is_linear_then_cosine_to_the_floor():
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-9)
 
 
+def test_a_restart_begins_the_curve_anew():
+    """A curriculum's later skills would be learnt at a rate that has fallen already."""
+    rate = optim.schedule(config(steps=330, warmup_steps=10, restarts=(110, 220)))
+    expected = [1e-3, 5e-3, 1e-2, 5.5e-3, 5e-3, 1e-3]
+    got = [float(rate(step)) for step in (109.9999, 115, 120, 170, 225, 330)]
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-9)
+
+
 def test_one_update_by_hand():
     """Order and grouping: clip, Adam, decay by mask, layer factor, rate; a swap of two of them
     changes the numbers.
@@ -71,6 +79,8 @@ def test_state_holds_nothing_of_the_frozen_part():
     ("changes", "key"),
     [
         (dict(warmup_steps=10), "config.optim.warmup_steps"),
+        (dict(restarts=(5, 5)), "config.optim.restarts"),
+        (dict(restarts=(9,)), "config.optim.restarts"),
         (dict(min_lr=1.0), "config.optim.min_lr"),
         (dict(trainable="("), "config.optim.trainable"),
         (dict(accumulation=0), "config.optim.accumulation"),
