@@ -15,7 +15,7 @@ the 76.8 M samples of its table, once.
 
 Variants: `configs/stage2.py:frozen_llm` freezes the decoder, as some summaries of the paper have
 it; the paper unfreezes it here. `configs/stage2.py:demo,data=FOLDER` is the same stage on the
-embedded scenes, pictures of one object first.
+embedded scenes, one skill after another.
 """
 
 from ml_collections import ConfigDict
