@@ -52,7 +52,7 @@ def test_told_cells_have_names():
     """Two cells of one name, and no decoder knows where what it reads stands."""
     assert cells.named(["-", "+", "open", "🐶"]) == "A-B+CopenD🐶"
     assert len(set(cells.NAMES)) == len(cells.NAMES) >= 49
-    with pytest.raises(ValueError, match="grid: more cells than the 52"):
+    with pytest.raises(ValueError, match="grid: 64 cells"):
         cells.named(["-"] * 64)
 
 

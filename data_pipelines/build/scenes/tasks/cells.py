@@ -48,7 +48,7 @@ def places(view: View, rng: random.Random) -> list[dict[str, Any]]:
         [t for t in view.scene.objects if counts[t.glyph] == 1] or view.scene.objects
     )
     x, y = (int(c * view.grid / view.image_size) for c in thing.center)
-    cell, name = _name(y * view.grid + x), view.name(thing.glyph)
+    cell, name = _name(y * view.grid + x, of=view.grid**2), view.name(thing.glyph)
     if counts[thing.glyph] == 1:
         return [dict(question=WHERE[language].format(name=name), text=cell)]
     return [dict(question=WHAT[language].format(cell=cell), text=name)]
@@ -56,7 +56,7 @@ def places(view: View, rng: random.Random) -> list[dict[str, Any]]:
 
 def named(told: Sequence[str]) -> str:
     """Cells as text, each after its name."""
-    return "".join(f"{_name(place)}{cell}" for place, cell in enumerate(told))
+    return "".join(f"{_name(place, of=len(told))}{cell}" for place, cell in enumerate(told))
 
 
 def of_scene(view: View) -> list[str]:
@@ -83,10 +83,10 @@ def of_signs(signs: Sequence[Sign], language: Language, *, image_size: int, grid
     return _write(bounds, marks, grid)
 
 
-def _name(place: int) -> str:
+def _name(place: int, *, of: int) -> str:
     """Raises ValueError where there are more cells than names."""
-    if place >= len(NAMES):
-        raise ValueError(f"grid: more cells than the {len(NAMES)} that have names")
+    if of > len(NAMES):
+        raise ValueError(f"grid: {of} cells, there are names for {len(NAMES)}")
     return NAMES[place]
 
 
