@@ -16,6 +16,7 @@ from PIL import Image
 
 from data_pipelines import schema
 from data_pipelines.build import shards
+from data_pipelines.build.scenes import glyphs, kinds
 from data_pipelines.build.scenes.captions import LANGUAGES
 from data_pipelines.build.scenes.config import SceneConfig
 from data_pipelines.build.scenes.layout import Split
@@ -259,5 +260,8 @@ def test_the_set_streams_and_is_the_same_every_time(tmp_path):
                     assert isinstance(sample, Sample), (record, sample)
                     for image in record.images:
                         assert pictures.setdefault(image, split) == split
+    names = {g.kind.zh for g in glyphs.usable(kinds.all_kinds(), count=SMALL.kinds)}
+    for piece in (tokenizer.decode([i]) for i in range(about["vocab_size"])):
+        assert not any(name in piece and name != piece.strip() for name in names), piece
     for name in ("tokenizer.model", "tokenizer.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
