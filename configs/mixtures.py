@@ -42,7 +42,7 @@ SCENES2_NAME = {
 }
 SCENES2_FIND = {"places": 1.0}
 SCENES2_ASK = {"vqa": 1.0}
-SCENES2_BOX = {"referring": 2.0, "grounding": 1.0}
+SCENES2_BOX = {"referring": 1.0, "grounding": 1.0}
 # The answer to a question is one token of loss where a grounded caption is forty, so questions are
 # much of what there is.
 SCENES2 = {
@@ -51,8 +51,8 @@ SCENES2 = {
     "signs": 0.3,
     "scenes": 2.5,
     "vqa": 6.5,
-    "grounding": 3.0,
-    "referring": 2.5,
+    "grounding": 3.5,
+    "referring": 2.0,
     "grounded_caption": 0.5,
     "single": 0.1,
     "ocr": 0.5,

@@ -27,7 +27,7 @@ SMALL = SceneConfig(
     scenes=40, eval_scenes=200, text_scenes=600, kinds=20, image_size=48, shards=2, processes=1,
     vocab_size=640,
 )  # fmt: skip
-SIZES = dict(image_size=64, max_objects=4, object_size=(0.3, 0.45), often=(1, 1, 1, 1))
+SIZES = dict(image_size=64, max_objects=4, object_size=(0.3, 0.45), often=(1, 1, 1, 1), repeat=0.25)
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def each(drawn, task, split="train", count=MANY):
             name, repeat = meta["scene"], 0.6 if meta["form"] == "count" else 0.0
             how = {"often": (1, 3, 3, 2), "repeat": repeat}
         elif split == "train" and task != "chat":
-            how = {"often": (1, 3, 3, 2)}
+            how = {"often": (1, 3, 3, 2), "repeat": 0.5 if task == "grounding" else 0.25}
         scene, _ = draw_scene(CONFIG, drawn, name, **how)
         for whole in records.values():
             there: dict[str, list] = {}

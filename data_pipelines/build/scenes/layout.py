@@ -40,7 +40,7 @@ def sample_scene(
     max_objects: int,
     object_size: tuple[float, float],
     often: Sequence[int],
-    repeat: float = 0.25,
+    repeat: float,
     step: int = 1,
 ) -> tuple[Scene, random.Random]:
     """Draw a scene, and hand on the generator for what else is random about it.

@@ -13,6 +13,7 @@ from data_pipelines.build.scenes.layout import Split
 # How often a scene is to hold one, two, three, four objects. In text they are many, and small, so
 # that they find room: which name comes next is to be learnt only where some have been said.
 SHOWN = (4, 3, 2, 1)
+REPEAT = 0.25  # chance that an object is of the kind of the one before it
 _TOLD = (2, 3, 3, 2)
 
 
@@ -86,7 +87,7 @@ def draw_scene(
     *,
     scale: float = 1.0,
     often: Sequence[int] = SHOWN,
-    repeat: float = 0.25,
+    repeat: float = REPEAT,
 ) -> tuple[layout.Scene, random.Random]:
     """The scene of a name, and the generator for what else is random about it."""
     return layout.sample_scene(

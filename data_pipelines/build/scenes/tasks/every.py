@@ -12,7 +12,7 @@ from data_pipelines.build.scenes.captions import LANGUAGES, Language
 from data_pipelines.build.scenes.config import SceneConfig
 from data_pipelines.build.scenes.glyphs import Glyph
 from data_pipelines.build.scenes.layout import Scene, Split
-from data_pipelines.build.scenes.records import SHOWN, draw_scene, held_out_kinds
+from data_pipelines.build.scenes.records import REPEAT, SHOWN, draw_scene, held_out_kinds
 from data_pipelines.build.scenes.tasks import cells, chat, grounding, ocr, referring, vqa
 from data_pipelines.build.scenes.tasks.signs import draw_signs, place_signs
 from data_pipelines.build.scenes.tasks.view import View
@@ -49,6 +49,9 @@ TRAINED_AS = {"scenes": "caption", "cells": "vqa", "places": "vqa", "signs": "vq
 # How often a scene that is asked about is to hold one, two, three, four objects: in all tasks'
 # training, as it is several that must be learnt to be told apart, and always in `vqa`.
 _CROWDED = (1, 3, 3, 2)
+# How often an object is of the kind of the one before it, where it is several of a kind that are to
+# be learnt: all of them are to be counted and found.
+_REPEAT = {"grounding": 0.5, "count": 0.6, "relation": 0.0}
 _LOOKS = 200  # scenes that are looked through for one that has a question's answer
 
 
@@ -119,8 +122,10 @@ def _scene_and_questions(
     if task == "single":
         config = config._replace(max_objects=1)
     ask = _ASKED["referring" if task == "single" else task]
-    often = _CROWDED if split == "train" else SHOWN
-    scene, rng = draw_scene(config, drawn, name, often=often)
+    often, repeat = SHOWN, REPEAT
+    if split == "train":
+        often, repeat = _CROWDED, _REPEAT.get(task, REPEAT)
+    scene, rng = draw_scene(config, drawn, name, often=often, repeat=repeat)
     views = _views(config, drawn, split, scene)
     return scene, rng, {
         language: (view, ask(view, random.Random(f"{name}/ask/{language}"))[: _most(split)])
@@ -134,7 +139,7 @@ def _scene_with_answer(config, drawn, split, name):
     """
     rng = random.Random(f"{name}/ask")
     wanted = vqa.want(rng, relations=0.7 if split == "train" else 0.5)  # which are harder
-    repeat = 0.6 if wanted.form == "count" else 0.0
+    repeat = _REPEAT[wanted.form]
     for look in range(_LOOKS):
         scene, after = draw_scene(config, drawn, f"{name}/{look}", often=_CROWDED, repeat=repeat)
         views = _views(config, drawn, split, scene)
