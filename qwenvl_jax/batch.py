@@ -21,6 +21,15 @@ from jaxtyping import Bool, Int32, UInt8
 IGNORE = -100  # a target that carries no loss
 
 
+def most_segments(length: int) -> int:
+    """How many segments a row of so many positions has at most, padding as one of them.
+
+    A GPU's kernel for packed rows takes a fixed number, and starts as much for a segment that is
+    free as for one that is not: hence few, 16, and more only where rows are short.
+    """
+    return max(16, 2**13 // length)
+
+
 class Batch(NamedTuple):
     tokens: Int32[np.ndarray, "B T"]  # input ids
     targets: Int32[

@@ -23,6 +23,7 @@ def pack(
     row_length: int,
     slots: int,
     rows: int = 1,
+    most_samples: int | None = None,
 ) -> list[int]:
     """Indices, ascending, of the samples for the next row.
 
@@ -34,6 +35,7 @@ def pack(
       image_counts: its images.
       slots: what is left to the row's group.
       rows: rows that share them, this one and those that follow.
+      most_samples: of a row; of more that would fill it the oldest stay.
     """
     usual = row_length * sum(image_counts) / sum(lengths)
     # What the others must be left: their even share, if so many pictures come.
@@ -67,4 +69,4 @@ def pack(
         if not history[place - 1][used] >> total & 1:
             chosen.append(rest[place - 1])
             total, used = total - lengths[chosen[-1]], used - image_counts[chosen[-1]]
-    return [first, *reversed(chosen)]
+    return [first, *reversed(chosen)][:most_samples]

@@ -16,7 +16,7 @@ from data_pipelines.stream.pack import pack
 from data_pipelines.stream.sample import REASONS, Sample, Text, add_images, make_text
 from data_pipelines.stream.source import ShardedSource
 from data_pipelines.stream.state import fingerprint, split_state
-from qwenvl_jax.batch import IGNORE, Batch
+from qwenvl_jax.batch import IGNORE, Batch, most_segments
 from qwenvl_jax.text.tokenizer import Tokenizer
 
 # Records refused in a row, after which the settings or the data must be wrong.
@@ -138,6 +138,7 @@ class VirtualShard:
             row_length=config.seq_len,
             slots=self._free,
             rows=config.slot_rows - place,
+            most_samples=most_segments(config.seq_len) - 1,  # and padding
         )
         self._free -= sum(len(self._waiting[i][2].images) for i in chosen)
         row = build_row([(self._waiting[i][0], self._waiting[i][2]) for i in chosen], config)

@@ -7,8 +7,8 @@ position is left unwritten:
     segments   1 1 1 2 2 0 0 0        starts   0  3  5 -1 -1
                                       lengths  3  2  3 -1
 
-cuDNN wants a fixed number of segments a row. A batch in which a row has more goes through the dense
-form, some queries at a time: slow, seldom, and right.
+cuDNN wants a fixed number of segments a row, `batch.most_segments`: the stream packs no more. A row
+that has more all the same is made NaN, as what lies beyond would be left unwritten.
 
 The kernel takes bfloat16 and float16, head widths that are multiples of 8, and packed rows on
 Hopper and later. JAX raises NotImplementedError for the rest.
@@ -20,16 +20,8 @@ from jax._src.cudnn.fused_attention_stablehlo import MaskType, dot_product_atten
 from jax.sharding import PartitionSpec
 from jaxtyping import Float, Int32
 
-from qwenvl_jax.model.dense import dense_by_blocks
-from qwenvl_jax.model.mask import Visibility
+from qwenvl_jax.batch import most_segments
 from qwenvl_jax.trees import Array
-
-
-def most_segments(length: int) -> int:
-    """How many segments a row of so many positions may have for the kernel: twice those of stage 1,
-    few, because the kernel starts as much for a segment that is free as for one that is not.
-    """
-    return max(8, length // 128)
 
 
 def runs(
@@ -76,30 +68,20 @@ def fused(
 
 
 def _local(q_BTNH, k_BSNH, v_BSNH, segments_BT):
-    B, T, _, width = q_BTNH.shape
+    _, T, _, width = q_BTNH.shape
     scale = width**-0.5
     if segments_BT is None:
         return dot_product_attention(q_BTNH, k_BSNH, v_BSNH, scale=scale)
     most = most_segments(T)
     starts_BE, lengths_BM, count_B = runs(segments_BT, most)
-
-    def kernel(q_BTNH, k_BTNH, v_BTNH):
-        return dot_product_attention(
-            q_BTNH,
-            k_BTNH,
-            v_BTNH,
-            q_seqlen=lengths_BM,
-            kv_seqlen=lengths_BM,
-            q_offsets=starts_BE,
-            kv_offsets=starts_BE,
-            scale=scale,
-            mask_type=MaskType.PADDING_CAUSAL,
-        )
-
-    def crowded(q_BTNH, k_BTNH, v_BTNH):
-        places_BT = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (B, T))
-        seen = Visibility(segments_BT, places_BT, segments_BT, places_BT)
-        return dense_by_blocks(q_BTNH, k_BTNH, v_BTNH, visibility=seen)
-
-    fits = jnp.max(count_B) <= most
-    return jax.lax.cond(fits, kernel, crowded, q_BTNH, k_BSNH, v_BSNH)
+    return dot_product_attention(
+        jnp.where(jnp.max(count_B) <= most, q_BTNH, jnp.nan),
+        k_BSNH,
+        v_BSNH,
+        q_seqlen=lengths_BM,
+        kv_seqlen=lengths_BM,
+        q_offsets=starts_BE,
+        kv_offsets=starts_BE,
+        scale=scale,
+        mask_type=MaskType.PADDING_CAUSAL,
+    )

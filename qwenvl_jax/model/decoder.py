@@ -109,7 +109,7 @@ class Decoder(nn.Module):
         self.embedding = self.param("embedding", start, shape, jnp.float32)
         fields = dict(config=self.config, keep_hidden=self.keep_hidden)
         if self.apart:
-            self.blocks = Apart(Block, decoder.layers, fields)
+            self.blocks = Apart(Block, decoder.layers, self.config.remat, fields)
         else:
             self.blocks = stack(
                 Block,

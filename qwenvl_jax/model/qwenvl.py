@@ -3,6 +3,8 @@
 Parameters are nested dicts {vit, adapter, decoder}; docs/design.md lists their paths.
 """
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -18,7 +20,7 @@ from qwenvl_jax.model.decoder import Cache, Decoder
 from qwenvl_jax.model.mask import Visibility
 from qwenvl_jax.model.projector import Projector
 from qwenvl_jax.model.splice import splice
-from qwenvl_jax.model.stack import is_apart, take_apart
+from qwenvl_jax.model.stack import is_apart, put_together, take_apart
 from qwenvl_jax.model.vit import VisionTower
 from qwenvl_jax.trees import Array
 
@@ -79,7 +81,11 @@ class QwenVL(nn.Module):
 
 
 def init(config: ModelConfig, key: jax.Array) -> Params:
-    """Random float32 parameters; traceable, so that they can be made in their shards."""
+    """Random float32 parameters; traceable, so that they can be made in their shards.
+
+    Always by a scan, which draws the same and compiles many times faster than layers in a row.
+    """
+    config = dataclasses.replace(config, scan_layers=True)
     side = config.vit.image_size
     tokens = jnp.zeros((1, 1), jnp.int32)
     images = jnp.zeros((1, 1, side, side, 3), jnp.uint8)
@@ -118,9 +124,22 @@ def long_context(
 
 
 def blocks_apart(params: Params) -> Params:
-    """The same parameters for many steps of `decode`: the decoder's blocks an array a layer."""
+    """The same parameters for many steps: the decoder's blocks an array a layer."""
+    return _with_blocks(params, take_apart) if not _are_apart(params) else params
+
+
+def blocks_together(params: Params) -> Params:
+    """The same parameters as they are stored: the decoder's blocks in stacks."""
+    return _with_blocks(params, put_together) if _are_apart(params) else params
+
+
+def _are_apart(params: Params) -> bool:
+    return is_apart(params.get("decoder", {}).get("blocks", {}))
+
+
+def _with_blocks(params: Params, change: Callable) -> Params:
     decoder = params["decoder"]
-    return params | {"decoder": decoder | {"blocks": take_apart(decoder["blocks"])}}
+    return params | {"decoder": decoder | {"blocks": change(decoder["blocks"])}}
 
 
 def decode(
@@ -140,8 +159,7 @@ def decode(
     Args:
       params: as they are, or with `blocks_apart`.
     """
-    apart = is_apart(params["decoder"]["blocks"])
-    hidden_BTD, cache, _ = QwenVL(config, apart=apart).apply(
+    hidden_BTD, cache, _ = QwenVL(config, apart=_are_apart(params)).apply(
         {"params": params},
         x_BTD,
         visibility,
@@ -165,7 +183,7 @@ def hidden_states(
     config: ModelConfig, params: Params, batch: Batch, *, mode: Mode, keep: bool = True
 ) -> tuple[Float[Array, "B T D"], Float[Array, "L B T D"] | None]:
     """(output after the last norm, the input of every block if kept)."""
-    module = QwenVL(config, keep_hidden=keep)
+    module = QwenVL(config, keep_hidden=keep, apart=_are_apart(params))
     variables = {"params": params}
     x_BTD = module.apply(variables, batch.tokens, batch.images, method=QwenVL.embed)
     segments, positions = jnp.asarray(batch.segments), jnp.asarray(batch.positions)

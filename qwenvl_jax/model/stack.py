@@ -8,12 +8,22 @@ import jax.numpy as jnp
 
 ATTENTION = "attention"  # the `checkpoint_name` of what attention comes to
 
+
 # What a block keeps for the backward pass; the rest is computed again. `dots`: every product with a
 # weight and what attention comes to, so that norms, activations and rotations alone are repeated.
+def _is_fused_attention(primitive, *_, **__) -> bool:
+    """Whether it is cuDNN's forward pass, whose second result only JAX's gradient of it gets."""
+    return primitive.name == "dot_product_attention_fwd_wrapper"
+
+
+_either = jax.checkpoint_policies.save_from_both_policies
 POLICIES = {
-    "dots": jax.checkpoint_policies.save_from_both_policies(
-        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-        jax.checkpoint_policies.save_only_these_names(ATTENTION),
+    "dots": _either(
+        _either(
+            jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+            jax.checkpoint_policies.save_only_these_names(ATTENTION),
+        ),
+        _is_fused_attention,
     ),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
@@ -28,10 +38,8 @@ def stack(
     `output` have the leading layer
     axis outside. `scan=False` unrolls the loop over the same stacked parameters.
     """
-    if remat != "none":
-        block = nn.remat(block, policy=POLICIES[remat], prevent_cse=not scan)
     scanned = nn.scan(
-        block,
+        _remat(block, remat, scan=scan),
         variable_axes={"params": 0},
         split_rngs={"params": True},
         in_axes=(0, nn.broadcast),
@@ -41,19 +49,26 @@ def stack(
     return scanned(**fields)
 
 
+def _remat(block: type[nn.Module], remat: str, *, scan: bool) -> type[nn.Module]:
+    if remat == "none":
+        return block
+    return nn.remat(block, policy=POLICIES[remat], prevent_cse=not scan)
+
+
 class Apart(nn.Module):
-    """What `stack` makes without scan and remat, over parameters that `take_apart` made."""
+    """What `stack` makes without a scan, over parameters that `take_apart` made."""
 
     block: type[nn.Module]
     layers: int
+    remat: str
     fields: dict[str, Any]
 
     @nn.compact
     def __call__(self, carry, per_layer, shared):
-        outputs = []
+        block, outputs = _remat(self.block, self.remat, scan=False), []
         for i in range(self.layers):
             layer = jax.tree.map(lambda x, i=i: x[i], per_layer)
-            carry, output = self.block(**self.fields, name=str(i))(carry, layer, shared)
+            carry, output = block(**self.fields, name=str(i))(carry, layer, shared)
             outputs.append(output)
         return carry, jax.tree.map(lambda *x: jnp.stack(x), *outputs)
 
@@ -62,11 +77,17 @@ def take_apart(stacked: Any) -> dict[str, Any]:
     """Stacked parameters as an array a layer.
 
     A product reads a layer's weights where they lie only if they are an array of their own: of a
-    stack XLA makes a copy of every layer first, which costs a step of decoding two thirds of its
-    time. So who decodes takes them apart once, before the loop, for a second copy of the blocks.
+    stack XLA makes a copy of every layer first. This costs a step of decoding two thirds of its
+    time, and a step of training a GPU's memory for all layers. So who decodes takes them apart
+    once, before the loop, and what a stage leaves frozen is kept so between steps.
     """
     layers = len(jax.tree.leaves(stacked)[0])
     return {str(i): jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(layers)}
+
+
+def put_together(apart: dict[str, Any]) -> Any:
+    """What `take_apart` was given."""
+    return jax.tree.map(lambda *x: jnp.stack(x), *(apart[str(i)] for i in range(len(apart))))
 
 
 def is_apart(blocks: Any) -> bool:

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from qwenvl_jax import trees
 from qwenvl_jax.batch import Batch
+from qwenvl_jax.model import qwenvl
 from qwenvl_jax.parallel import mesh as mesh_lib
 from qwenvl_jax.parallel import rules
 from qwenvl_jax.train import optim
@@ -33,6 +34,8 @@ class Prepared(NamedTuple):
     shardings: tuple[TrainState, trees.Tree]
     train_step: jax.stages.Compiled
     eval_step: Callable[[trees.Tree, trees.Tree, Batch], dict[str, Any]]
+    to_read: Callable[[trees.Tree], trees.Tree]  # frozen parameters, stored -> as the steps want
+    to_store: Callable[[trees.Tree], trees.Tree]  # and back
 
 
 def prepare(
@@ -52,22 +55,46 @@ def prepare(
     tx = optim.make_optimizer(config.optim, config.model.vit.layers)
     shapes, shardings = layout(config, mesh)
     sizes = {"num_sources": num_sources, "chunk": config.loss_chunk}
+    frozen, where, to_read, to_store = _as_read(config, shapes, shardings)
     batch_sharding = jax.tree.map(lambda _: rules.batch_sharding(mesh), batch_shapes)
     step = jax.jit(
         make_train_step(config.model, config.optim, tx, **sizes),
-        in_shardings=(*shardings, batch_sharding),
+        in_shardings=(shardings[0], where, batch_sharding),
         out_shardings=(shardings[0], rules.replicated(mesh)),
         donate_argnums=0,
     )
     evaluate = jax.jit(
         make_eval_step(config.model, **sizes),
-        in_shardings=(shardings[0].params, shardings[1], batch_sharding),
+        in_shardings=(shardings[0].params, where, batch_sharding),
         out_shardings=rules.replicated(mesh),
     )
     options = OPTIONS.get(mesh.devices.flat[0].platform, {})
     with jax.set_mesh(mesh):
-        compiled = step.lower(*shapes, batch_shapes).compile(compiler_options=options)
-    return Prepared(mesh, tx, shapes, shardings, compiled, evaluate)
+        compiled = step.lower(shapes[0], frozen, batch_shapes).compile(compiler_options=options)
+    return Prepared(mesh, tx, shapes, shardings, compiled, evaluate, to_read, to_store)
+
+
+def _as_read(config: TrainConfig, shapes: tuple, shardings: tuple):
+    """(shapes, shardings, to_read, to_store) of the frozen parameters as the steps read them: with
+    unrolled layers, the blocks of a frozen decoder are an array a layer.
+    """
+    (state, frozen), places = shapes, shardings[1]
+    trained = "blocks" in state.params.get("decoder", {})
+    if config.model.scan_layers or trained or "decoder" not in frozen:
+        return frozen, places, lambda x: x, lambda x: x
+
+    layer = jax.tree.map(
+        lambda stack: NamedSharding(stack.mesh, PartitionSpec(*stack.spec[1:])),
+        places["decoder"]["blocks"],
+    )
+    apart = {str(i): layer for i in range(config.model.decoder.layers)}
+    where = places | {"decoder": places["decoder"] | {"blocks": apart}}
+    return (
+        jax.eval_shape(qwenvl.blocks_apart, frozen),
+        where,
+        jax.jit(qwenvl.blocks_apart, out_shardings=where),
+        jax.jit(qwenvl.blocks_together, out_shardings=places),
+    )
 
 
 def check(config: TrainConfig, batch_shapes: Batch, mesh: Mesh) -> None:

@@ -29,7 +29,9 @@ from qwenvl_jax.train.timer import Timer
 
 
 def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tree]:
-    """Step 0: random weights or those that `config.init` names, directly in their shards."""
+    """Step 0: random weights or those that `config.init` names, directly in their shards; the
+    frozen ones as the steps read them.
+    """
     given: trees.Tree = {}
     with jax.set_mesh(prepared.mesh):
         where = trees.merge(prepared.shardings[0].params, prepared.shardings[1])
@@ -64,7 +66,7 @@ def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tr
             )
             return make(jnp.int32(config.seed), given)
 
-        frozen = part(1)
+        frozen = prepared.to_read(part(1))
         return part(0), frozen
 
 
@@ -134,7 +136,7 @@ def run(
                     shardings=(shardings.params, shardings.opt_state, frozen_shardings),
                 )
                 step = jax.device_put(jnp.int32(first), shardings.step)
-                state = TrainState(step, params, moments)
+                state, frozen = TrainState(step, params, moments), prepared.to_read(frozen)
                 logging.info("resuming at step %d of %s", first, workdir)
             stream = open_stream(sharding, data_state)
         report.begin(first, stream, timer)
@@ -155,7 +157,11 @@ def run(
             if due and step != first:
                 report.flush()
                 checkpoints.save(
-                    step, params=state.params, opt_state=state.opt_state, frozen=frozen, data=data
+                    step,
+                    params=state.params,
+                    opt_state=state.opt_state,
+                    frozen=prepared.to_store(frozen),
+                    data=data,
                 )
 
         def log(step: int, metrics: dict[str, Any]) -> None:
@@ -180,4 +186,4 @@ def run(
             checkpoints.close()
             stream.close()
             report.close()
-    return state, frozen
+    return state, prepared.to_store(frozen)

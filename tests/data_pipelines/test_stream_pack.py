@@ -58,6 +58,12 @@ def test_of_equal_rows_the_older_samples_go():
     assert pack([4, 2, 2, 2, 2], [1] * 5, row_length=8, slots=4) == [0, 1, 2]
 
 
+def test_a_row_holds_no_more_samples_than_a_kernel_is_told_of():
+    """More would be lost on a GPU. The oldest stay, and the oldest of all is always among them."""
+    assert pack([1] * 9, [0] * 9, row_length=8, slots=0, most_samples=3) == [0, 1, 2]
+    assert pack([1] * 9, [0] * 9, row_length=8, slots=0) == list(range(8))
+
+
 def run(draw, row_length, slots, rows, *, together=1, look_ahead=64):
     """Groups of rows from an endless queue: (share of positions in use, images of each row, the
     longest wait in rows).

@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax._src.cudnn import fused_attention_stablehlo as library
 
+from qwenvl_jax.batch import most_segments
 from qwenvl_jax.model import attention as chosen
 from qwenvl_jax.model import cudnn
 from qwenvl_jax.model.attention import attention
-from qwenvl_jax.model.dense import dense, dense_by_blocks
+from qwenvl_jax.model.dense import dense
 from qwenvl_jax.model.mask import Visibility
+from qwenvl_jax.model.stack import POLICIES
 from qwenvl_jax.parallel.mesh import AXES
 
 LENGTH, HEADS, ROWS = 256, 4, 4
@@ -97,41 +99,57 @@ def as_documented(q, k, v, q_seqlen, kv_seqlen, q_offsets, kv_offsets, *, scale,
     return jax.pure_callback(on_host, shape, q, k, v, q_seqlen, q_offsets)
 
 
-@pytest.mark.parametrize("stretches", [2, 5, 8, 9, 30])
-def test_packed_rows_of_few_and_of_too_many_samples(monkeypatch, stretches):
-    """9 and 30 stretches are more than cuDNN is told of: the other way must take over. No position
-    may be left out, or its garbage would reach weight gradients.
+@pytest.mark.parametrize("stretches", [2, 5, 15, 16])
+def test_packed_rows_are_the_dense_ones(monkeypatch, stretches):
+    """With padding as the last stretch. No position may be left out, or its garbage would reach
+    weight gradients.
     """
-    monkeypatch.setattr(cudnn, "dot_product_attention", as_documented)
-    rng = np.random.default_rng(stretches)
-    q, k, v = rng.normal(size=(3, 3, LENGTH, 2, 16)).astype(np.float32)
-    segments, positions = packed_rows(rng, 3, LENGTH, stretches)
-    assert cudnn.most_segments(LENGTH) == 8
-    got = jax.jit(cudnn.fused)(q, k, v, segments)
-    visibility = Visibility(segments, positions, segments, positions)
-    want = np.asarray(dense(q, k, v, visibility=visibility))
-    real = np.asarray(segments) > 0
-    np.testing.assert_allclose(np.asarray(got)[real], want[real], atol=2e-6)
+    got, want, real = attend(monkeypatch, stretches)
+    np.testing.assert_allclose(got[real], want[real], atol=2e-6)
     assert np.isfinite(got).all()
 
 
-def test_block_by_block_is_dense():
-    """Values and gradients of the way that crowded rows take."""
-    rng = np.random.default_rng(0)
-    arrays = rng.normal(size=(4, 2, LENGTH, 2, 16)).astype(np.float32)
-    segments, positions = packed_rows(rng, 2, LENGTH, 40)
+def test_a_row_of_more_samples_than_the_kernel_is_told_of_is_nan(monkeypatch):
+    """The stream packs no such row; one that comes from elsewhere must not train on garbage."""
+    got, _, _ = attend(monkeypatch, 17)
+    assert np.isnan(got).all()
+
+
+def attend(monkeypatch, stretches):
+    """(cuDNN as documented, dense attention, where samples are) for random rows."""
+    monkeypatch.setattr(cudnn, "dot_product_attention", as_documented)
+    monkeypatch.setattr(cudnn, "most_segments", lambda length: 16)
+    rng = np.random.default_rng(stretches)
+    q, k, v = rng.normal(size=(3, 3, LENGTH, 2, 16)).astype(np.float32)
+    segments, positions = packed_rows(rng, 3, LENGTH, stretches)
+    got = jax.jit(cudnn.fused)(q, k, v, segments)
     visibility = Visibility(segments, positions, segments, positions)
+    want = dense(q, k, v, visibility=visibility)
+    return np.asarray(got), np.asarray(want), np.asarray(segments) > 0
 
-    def run(way):
-        def weighed(q, k, v):
-            out = way(q, k, v, visibility=visibility)
-            return (out * arrays[3]).sum(), out
 
-        gradients, out = jax.jit(jax.grad(weighed, (0, 1, 2), has_aux=True))(*arrays[:3])
-        return [out, *gradients]
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_kernel_runs_forward_once_where_blocks_are_recomputed(hopper, packed):
+    """`remat="dots"` keeps what attention comes to and the sums that its gradient needs; without
+    them the kernel would run again on the way back.
+    """
+    x = jax.ShapeDtypeStruct((2, LENGTH, HEADS, 128), jnp.bfloat16)
+    ids = jax.ShapeDtypeStruct((2, LENGTH), jnp.int32)
 
-    for got, want in zip(run(dense_by_blocks), run(dense), strict=True):
-        np.testing.assert_allclose(got, want, atol=2e-6 * np.abs(want).max())
+    def total(x, ids, policy):
+        def block(x):
+            seen = Visibility(ids, ids, ids, ids) if packed else None
+            return attention(jnp.tanh(x), x, x, visibility=seen, packed=packed)
+
+        return jax.checkpoint(block, policy=policy)(x).astype(jnp.float32).sum()
+
+    def forwards(policy):
+        with jax.sharding.use_abstract_mesh(gpu_mesh()):
+            traced = jax.jit(jax.grad(total), static_argnums=2).trace(x, ids, policy)
+        return str(traced.jaxpr).count("dot_product_attention_fwd_wrapper[")
+
+    assert forwards(POLICIES["full"]) == 2
+    assert forwards(POLICIES["dots"]) == 1
 
 
 def lowered(sizes, width, *, packed, dtype=jnp.bfloat16):
@@ -164,7 +182,7 @@ def test_the_program_for_cuda_holds_cudnn_both_ways_and_no_mask(hopper, width, p
     sizes = {tuple(map(int, size.split("x"))) for size in re.findall(r"tensor<([\dx]+)x\w+>", text)}
     assert not [size for size in sizes if size.count(LENGTH) > 1]
     assert ("PADDING_CAUSAL" in text) == packed
-    assert f"max_seg_per_batch\\22: {8 if packed else 1}," in text
+    assert f"max_seg_per_batch\\22: {most_segments(LENGTH) if packed else 1}," in text
 
 
 def test_on_a_mesh_each_gpu_has_its_rows_and_heads(hopper):

@@ -19,10 +19,10 @@ from tests.train.test_step import optim_config, sharing
 MESHES = [(1, 1, 1), (8, 1, 1), (1, 8, 1), (1, 4, 2), (2, 2, 2)]
 
 
-def prepare(mesh, **optim):
+def prepare(mesh, model=None, **optim):
     config = TrainConfig(
         seed=0,
-        model=toy_model(),
+        model=model or toy_model(),
         optim=optim_config(**optim),
         mesh=MeshConfig(*mesh),
         loss_chunk=16,
@@ -35,25 +35,43 @@ def prepare(mesh, **optim):
 @pytest.fixture(scope="module")
 def losses():
     """Three losses on every mesh."""
-    curves = {}
-    for mesh in MESHES:
-        config, prepared = prepare(mesh)
-        state, frozen = trainer.start(config, prepared)
-        curve = []
-        with jax.set_mesh(prepared.mesh):
-            for number in range(3):
-                batch = packed_batch(np.random.default_rng(number))
-                batch = trainer.put(batch, rules.batch_sharding(prepared.mesh))
-                state, metrics = prepared.train_step(state, frozen, batch)
-                curve.append(float(metrics["loss"]))
-        curves[mesh] = curve
-    return curves
+    return {mesh: curve(*prepare(mesh))[0] for mesh in MESHES}
+
+
+def curve(config, prepared):
+    """(three losses, the frozen parameters as the steps read them)."""
+    state, frozen = trainer.start(config, prepared)
+    losses = []
+    with jax.set_mesh(prepared.mesh):
+        for number in range(3):
+            batch = packed_batch(np.random.default_rng(number))
+            batch = trainer.put(batch, rules.batch_sharding(prepared.mesh))
+            state, metrics = prepared.train_step(state, frozen, batch)
+            losses.append(float(metrics["loss"]))
+    return losses, frozen
 
 
 @pytest.mark.parametrize("mesh", MESHES[1:])
 def test_same_losses_on_every_mesh(losses, mesh):
     """A wrong collective or a replica that drifts shows within three steps."""
     np.testing.assert_allclose(losses[mesh], losses[MESHES[0]], rtol=2e-5)
+
+
+def test_unrolled_layers_read_a_frozen_decoder_layer_by_layer(losses):
+    """The same losses as by a scan over stacks; each layer in its shards, so that no device holds a
+    whole one; and back in stacks, as checkpoints have it, bit for bit.
+    """
+    config, prepared = prepare((2, 2, 2), toy_model(scan_layers=False, remat="dots"))
+    got, frozen = curve(config, prepared)
+    np.testing.assert_allclose(got, losses[MESHES[0]], rtol=2e-5)
+    layer = frozen["decoder"]["blocks"]["1"]
+    assert layer["mlp"]["up"]["kernel"].sharding.spec == P("fsdp", "tensor")
+    assert layer["attn"]["out"]["kernel"].sharding.spec == P("tensor", None, "fsdp")
+    stored = trees.flatten(prepared.to_store(frozen))
+    _, scanned = trainer.start(*prepare((2, 2, 2)))
+    for path, leaf in trees.flatten(scanned).items():
+        np.testing.assert_array_equal(stored[path], leaf, err_msg=path)
+        assert stored[path].sharding == leaf.sharding, path
 
 
 def test_parameters_and_moments_are_where_the_table_says():
