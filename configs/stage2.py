@@ -27,9 +27,10 @@ CURRICULUM = (
     (0, mixtures.SCENES2_NAME),
     (2250, mixtures.SCENES2_FIND),
     (3000, mixtures.SCENES2_FIND),
-    (3600, mixtures.SCENES2_ASK),
-    (4300, mixtures.SCENES2_BOX),
-    (4850, mixtures.SCENES2),
+    (3600, mixtures.SCENES2_FIND),
+    (4300, mixtures.SCENES2_ASK),
+    (5000, mixtures.SCENES2_BOX),
+    (5550, mixtures.SCENES2),
 )
 TRAINABLE = {"": r".*", "frozen_llm": r"(vit|adapter)/.*", "demo": r".*"}
 
@@ -90,7 +91,7 @@ def get_config(arg: str = "") -> ConfigDict:
             source.changes = [dict(step=step, weight=mix.get(name, 0.0)) for step, mix in later]
         config.model.vit.sincos_positions = config.model.scan_layers = True  # as in stage 1
         config.data.image_slots = 6
-        config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=6050, accumulation=1))
+        config.optim.update(dict(peak_lr=1e-3, warmup_steps=50, steps=6750, accumulation=1))
         # Each skill is learnt to the end, and the next one begins at the peak's rate.
         config.optim.restarts = tuple(step for step, _ in CURRICULUM[1:])
         config.optim.vit_layer_decay = 1.0  # nothing pretrained to protect
