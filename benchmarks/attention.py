@@ -127,8 +127,10 @@ def worst_error(args: argparse.Namespace, dtype, samples: int | None) -> float:
 
 def check(args: argparse.Namespace, dtype) -> None:
     """Hold the kernel to the reference; ends the script where it is another's values."""
-    # Few samples, and more than any kernel is told of at once.
-    for samples in [None] if args.full else [1, args.samples + 1, args.length // 8]:
+    from qwenvl_jax.batch import most_segments
+
+    # Few samples, and as many as the stream packs into a row.
+    for samples in [None] if args.full else [1, args.samples + 1, most_segments(args.length) - 1]:
         error = worst_error(args, dtype, samples)
         what = "full attention" if samples is None else f"rows of {samples} samples and padding"
         limit = LIMIT[np.dtype(dtype).name]

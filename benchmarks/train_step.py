@@ -224,6 +224,8 @@ def compare(folder: Path, args: argparse.Namespace) -> None:
     for number in range(args.rounds):
         for way in ways:
             results[way] = result = run_process(way, folder, args)
+            if not np.isfinite(result["losses"]).all():
+                raise SystemExit(f"{NAMES[way]}: losses {result['losses']} are not finite")
             limit = 2e-3 if about["model"]["dtype"] == "float32" else 2e-2
             np.testing.assert_allclose(
                 result["losses"], results["ours"]["losses"], rtol=limit, err_msg=NAMES[way]
@@ -274,7 +276,7 @@ def tell(args, about: dict, mine: dict, speeds: dict, best: dict, versions: dict
             },
             "ideal": ideal * sum(about["samples"]) / len(about["samples"]),
             "images": images * sum(about["samples"]) / len(about["samples"]),
-            **{kind: mine[kind] for kind in ("peak", "memory", "parameters", "compiled")},
+            **{kind: mine[kind] for kind in ("peak", "memory", "parameters", "compiled", "losses")},
         }
         args.json.write_text(json.dumps(figures, indent=1))
     print(
