@@ -9,14 +9,14 @@ import jax.numpy as jnp
 ATTENTION = "attention"  # the `checkpoint_name` of what attention comes to
 
 
-# What a block keeps for the backward pass; the rest is computed again. `dots`: every product with a
-# weight and what attention comes to, so that norms, activations and rotations alone are repeated.
 def _is_fused_attention(primitive, *_, **__) -> bool:
     """Whether it is cuDNN's forward pass, whose second result only JAX's gradient of it gets."""
     return primitive.name == "dot_product_attention_fwd_wrapper"
 
 
 _either = jax.checkpoint_policies.save_from_both_policies
+# What a block keeps for the backward pass; the rest is computed again. `dots`: every product with a
+# weight and what attention comes to, so that norms, activations and rotations alone are repeated.
 POLICIES = {
     "dots": _either(
         _either(

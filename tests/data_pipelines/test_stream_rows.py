@@ -8,7 +8,7 @@ import pytest
 
 from data_pipelines.stream.sample import make_sample
 from data_pipelines.stream.stream import Stream
-from qwenvl_jax.batch import IGNORE
+from qwenvl_jax.batch import IGNORE, most_segments
 from qwenvl_jax.text.tokenizer import load_tokenizer
 from tests.data_pipelines.stream_data import (
     BAD,
@@ -159,6 +159,16 @@ def test_nothing_is_lost_between_reading_and_rows(config, tokenizer):
     waiting = (stream.state()[:, -2 * config.look_ahead :: 2] >= 0).sum()
     assert metrics["samples_read"] == in_rows
     assert round(read) == in_rows + skipped + waiting
+
+
+def test_short_samples_leave_a_long_row_empty_rather_than_overfull(clean):
+    """A GPU's kernel is told of 16 segments in 512 positions, padding among them; more would make
+    the row NaN there.
+    """
+    assert [most_segments(length) for length in (256, 512, 2048)] == [32, 16, 16]
+    stream = Stream(dataclasses.replace(clean, seq_len=512, look_ahead=40))
+    samples = np.concatenate([next(stream).segments.max(axis=1) for _ in range(3)])
+    assert samples.max() == 15
 
 
 def test_mix_of_rows_follows_the_weights(clean, tokenizer):
