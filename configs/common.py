@@ -53,6 +53,7 @@ def released_model(image_size: int) -> ConfigDict:
             ),
             dtype="bfloat16",
             remat="full",
+            scan_layers=True,
         )
     )
 

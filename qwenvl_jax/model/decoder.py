@@ -13,7 +13,7 @@ from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.model.mask import Visibility
 from qwenvl_jax.model.mlp import GatedMlp
 from qwenvl_jax.model.norms import RMSNorm
-from qwenvl_jax.model.stack import Apart, stack
+from qwenvl_jax.model.stack import is_apart, stack
 from qwenvl_jax.parallel.shard import constrain
 from qwenvl_jax.trees import Array
 
@@ -100,24 +100,21 @@ class Block(nn.Module):
 class Decoder(nn.Module):
     config: ModelConfig
     keep_hidden: bool = False
-    apart: bool = False  # the blocks' parameters are an array a layer
 
     def setup(self):
         decoder = self.config.decoder
         shape = (decoder.vocab_size, decoder.width)
         start = nn.initializers.normal(decoder.embedding_scale)
         self.embedding = self.param("embedding", start, shape, jnp.float32)
-        fields = dict(config=self.config, keep_hidden=self.keep_hidden)
-        if self.apart:
-            self.blocks = Apart(Block, decoder.layers, self.config.remat, fields)
-        else:
-            self.blocks = stack(
-                Block,
-                layers=decoder.layers,
-                remat=self.config.remat,
-                scan=self.config.scan_layers,
-                **fields,
-            )
+        self.blocks = stack(
+            Block,
+            layers=decoder.layers,
+            remat=self.config.remat,
+            scan=self.config.scan_layers,
+            apart=is_apart(self.variables.get("params", {})),
+            config=self.config,
+            keep_hidden=self.keep_hidden,
+        )
         self.ln_f = RMSNorm(decoder.eps)
         start = nn.initializers.normal(decoder.weight_scale)
         self.head = nn.Dense(

@@ -13,11 +13,11 @@ pooling  their mean           -> norm -> proj
 import math
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from qwenvl_jax.model.config import ModelConfig
+from qwenvl_jax.model.mlp import gelu
 from qwenvl_jax.model.norms import LayerNorm
 from qwenvl_jax.parallel.shard import constrain
 from qwenvl_jax.trees import Array
@@ -39,7 +39,7 @@ class Projector(nn.Module):
             x_MQK = x_MQCK.reshape(*x_MQCK.shape[:2], -1)
         x_MQK = LayerNorm(config.eps, name="ln_kv")(x_MQK)
         if config.kind == "mlp":
-            x_MQK = jax.nn.gelu(_dense(width, x_MQK.shape[-1], dtype, "kv_proj")(x_MQK), False)
+            x_MQK = gelu(_dense(width, x_MQK.shape[-1], dtype, "kv_proj")(x_MQK))
         return constrain(_dense(width, x_MQK.shape[-1], dtype, "proj")(x_MQK), "batch", None, None)
 
 

@@ -4,7 +4,6 @@ Parameters are nested dicts {vit, adapter, decoder}; docs/design.md lists their 
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -33,13 +32,12 @@ class QwenVL(nn.Module):
 
     config: ModelConfig
     keep_hidden: bool = False
-    apart: bool = False  # the decoder's blocks were taken apart
 
     def setup(self):
         self.vit = VisionTower(self.config)
         crossing = self.config.adapter.kind == "cross_attention"
         self.adapter = (Adapter if crossing else Projector)(self.config)
-        self.decoder = Decoder(self.config, self.keep_hidden, self.apart)
+        self.decoder = Decoder(self.config, self.keep_hidden)
 
     def see(self, images_MRRC):
         return self.adapter(self.vit(images_MRRC))
@@ -123,23 +121,31 @@ def long_context(
     return rope.ntk_alpha(length_B, limit), rope.log_n(positions_BT, limit)
 
 
-def blocks_apart(params: Params) -> Params:
-    """The same parameters for many steps: the decoder's blocks an array a layer."""
-    return _with_blocks(params, take_apart) if not _are_apart(params) else params
+def whole_towers(params: Params, rest: Params) -> tuple[str, ...]:
+    """Towers all of whose blocks are among these parameters, and none among the rest."""
+    return tuple(
+        name
+        for name, tower in params.items()
+        if "blocks" in tower and "blocks" not in rest.get(name, {})
+    )
+
+
+def blocks_apart(params: Params, *, towers: tuple[str, ...] = ("decoder",)) -> Params:
+    """The same parameters for many steps: the blocks of these towers an array a layer."""
+    return {
+        name: tower | {"blocks": take_apart(tower["blocks"])}
+        if name in towers and not is_apart(tower)
+        else tower
+        for name, tower in params.items()
+    }
 
 
 def blocks_together(params: Params) -> Params:
-    """The same parameters as they are stored: the decoder's blocks in stacks."""
-    return _with_blocks(params, put_together) if _are_apart(params) else params
-
-
-def _are_apart(params: Params) -> bool:
-    return is_apart(params.get("decoder", {}).get("blocks", {}))
-
-
-def _with_blocks(params: Params, change: Callable) -> Params:
-    decoder = params["decoder"]
-    return params | {"decoder": decoder | {"blocks": change(decoder["blocks"])}}
+    """The same parameters as they are stored: blocks in stacks."""
+    return {
+        name: tower | {"blocks": put_together(tower["blocks"])} if is_apart(tower) else tower
+        for name, tower in params.items()
+    }
 
 
 def decode(
@@ -159,7 +165,7 @@ def decode(
     Args:
       params: as they are, or with `blocks_apart`.
     """
-    hidden_BTD, cache, _ = QwenVL(config, apart=_are_apart(params)).apply(
+    hidden_BTD, cache, _ = QwenVL(config).apply(
         {"params": params},
         x_BTD,
         visibility,
@@ -183,7 +189,7 @@ def hidden_states(
     config: ModelConfig, params: Params, batch: Batch, *, mode: Mode, keep: bool = True
 ) -> tuple[Float[Array, "B T D"], Float[Array, "L B T D"] | None]:
     """(output after the last norm, the input of every block if kept)."""
-    module = QwenVL(config, keep_hidden=keep, apart=_are_apart(params))
+    module = QwenVL(config, keep_hidden=keep)
     variables = {"params": params}
     x_BTD = module.apply(variables, batch.tokens, batch.images, method=QwenVL.embed)
     segments, positions = jnp.asarray(batch.segments), jnp.asarray(batch.positions)

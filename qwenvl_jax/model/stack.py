@@ -30,14 +30,23 @@ POLICIES = {
 
 
 def stack(
-    block: type[nn.Module], *, layers: int, remat: str, scan: bool, **fields: Any
+    block: type[nn.Module],
+    *,
+    layers: int,
+    remat: str,
+    scan: bool,
+    apart: bool = False,
+    **fields: Any,
 ) -> nn.Module:
     """`layers` copies of a block as one module whose parameters have a leading layer axis.
 
     The block is called as `block(carry, per_layer, shared) -> (carry, output)`; `per_layer` and
-    `output` have the leading layer
-    axis outside. `scan=False` unrolls the loop over the same stacked parameters.
+    `output` have the leading layer axis outside. `scan=False` unrolls the loop over the same
+    stacked parameters; `apart`: the parameters were taken apart, and layers are a row in any case.
     """
+    if apart:
+        name = fields.pop("name", None)
+        return Apart(block, layers, remat, fields, name=name)
     scanned = nn.scan(
         _remat(block, remat, scan=scan),
         variable_axes={"params": 0},
@@ -56,7 +65,7 @@ def _remat(block: type[nn.Module], remat: str, *, scan: bool) -> type[nn.Module]
 
 
 class Apart(nn.Module):
-    """What `stack` makes without a scan, over parameters that `take_apart` made."""
+    """Layers in a row, over parameters that `take_apart` made."""
 
     block: type[nn.Module]
     layers: int
@@ -78,8 +87,9 @@ def take_apart(stacked: Any) -> dict[str, Any]:
 
     A product reads a layer's weights where they lie only if they are an array of their own: of a
     stack XLA makes a copy of every layer first. This costs a step of decoding two thirds of its
-    time, and a step of training a GPU's memory for all layers. So who decodes takes them apart
-    once, before the loop, and what a stage leaves frozen is kept so between steps.
+    time, and a step of training a GPU's memory for all layers, or a copy a microbatch. So who
+    decodes takes them apart once, before the loop, a step of unrolled layers what it trains before
+    its microbatches, and what a stage leaves frozen is kept so between steps.
     """
     layers = len(jax.tree.leaves(stacked)[0])
     return {str(i): jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(layers)}
@@ -90,6 +100,6 @@ def put_together(apart: dict[str, Any]) -> Any:
     return jax.tree.map(lambda *x: jnp.stack(x), *(apart[str(i)] for i in range(len(apart))))
 
 
-def is_apart(blocks: Any) -> bool:
-    """Whether `take_apart` made these parameters."""
-    return "0" in blocks
+def is_apart(tower: Any) -> bool:
+    """Whether `take_apart` made the blocks of these parameters of a tower."""
+    return "0" in tower.get("blocks", {})

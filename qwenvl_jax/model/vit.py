@@ -11,7 +11,7 @@ from qwenvl_jax.model.attention import attention
 from qwenvl_jax.model.config import ModelConfig, VitConfig
 from qwenvl_jax.model.mlp import GeluMlp
 from qwenvl_jax.model.norms import LayerNorm
-from qwenvl_jax.model.stack import stack
+from qwenvl_jax.model.stack import is_apart, stack
 from qwenvl_jax.parallel.shard import constrain
 from qwenvl_jax.trees import Array
 
@@ -96,6 +96,7 @@ class VisionTower(nn.Module):
             layers=vit.layers,
             remat=self.config.remat,
             scan=self.config.scan_layers,
+            apart=is_apart(self.variables.get("params", {})),
             config=self.config,
             name="blocks",
         )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,13 @@ from qwenvl_jax.train.step import make_eval_step, make_train_step
 # A product with a weight that is split over `fsdp` is to wait for the whole weight. XLA's other way
 # (above 256 MiB) sends parts around in a ring and adds up as many partial products as there are
 # devices, each as large as the result and through the memory.
-OPTIONS = {"tpu": {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}}
+# On GPUs XLA computes things again, products with weights among them, once a step needs more than
+# three quarters of the memory. What is computed again is for `config.model.remat` to say; XLA
+# begins at nine tenths.
+OPTIONS = {
+    "tpu": {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"},
+    "gpu": {"xla_gpu_memory_limit_slop_factor": "130"},
+}
 
 
 class Prepared(NamedTuple):
@@ -76,23 +83,25 @@ def prepare(
 
 def _as_read(config: TrainConfig, shapes: tuple, shardings: tuple):
     """(shapes, shardings, to_read, to_store) of the frozen parameters as the steps read them: with
-    unrolled layers, the blocks of a frozen decoder are an array a layer.
+    unrolled layers, the blocks of a frozen tower are an array a layer.
     """
     (state, frozen), places = shapes, shardings[1]
-    trained = "blocks" in state.params.get("decoder", {})
-    if config.model.scan_layers or trained or "decoder" not in frozen:
+    towers = () if config.model.scan_layers else qwenvl.whole_towers(frozen, state.params)
+    if not towers:
         return frozen, places, lambda x: x, lambda x: x
 
-    layer = jax.tree.map(
-        lambda stack: NamedSharding(stack.mesh, PartitionSpec(*stack.spec[1:])),
-        places["decoder"]["blocks"],
-    )
-    apart = {str(i): layer for i in range(config.model.decoder.layers)}
-    where = places | {"decoder": places["decoder"] | {"blocks": apart}}
+    def layer(stack: NamedSharding) -> NamedSharding:
+        return NamedSharding(stack.mesh, PartitionSpec(*stack.spec[1:]))
+
+    take_apart = partial(qwenvl.blocks_apart, towers=towers)
+    apart, where = jax.eval_shape(take_apart, frozen), dict(places)
+    for name in towers:
+        blocks = jax.tree.map(layer, places[name]["blocks"])
+        where[name] = places[name] | {"blocks": dict.fromkeys(apart[name]["blocks"], blocks)}
     return (
-        jax.eval_shape(qwenvl.blocks_apart, frozen),
+        apart,
         where,
-        jax.jit(qwenvl.blocks_apart, out_shardings=where),
+        jax.jit(take_apart, out_shardings=where),
         jax.jit(qwenvl.blocks_together, out_shardings=places),
     )
 

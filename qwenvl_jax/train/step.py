@@ -56,6 +56,25 @@ def microbatches(batch: Batch, count: int) -> Batch:
     return jax.tree.map(split, batch)
 
 
+def as_multiplied(model: ModelConfig, params: trees.Tree, frozen: trees.Tree) -> trees.Tree:
+    """Trained parameters as a step's products read them, made once for all microbatches: matrices
+    in the compute dtype and, with unrolled layers, a tower's blocks an array a layer.
+
+    Each layer would do the same, and its gradient would come in the same dtype: what is left out
+    is to do so in every microbatch, forth and back. The loss casts the head by itself, as its
+    gradient is summed over chunks in float32.
+    """
+
+    def cast(path: str, x: Array) -> Array:
+        matrix = path.endswith(("kernel", "embedding")) and path != "decoder/head/kernel"
+        return x.astype(model.dtype) if matrix else x
+
+    params = trees.map_with_path(cast, params)
+    if model.scan_layers:
+        return params
+    return qwenvl.blocks_apart(params, towers=qwenvl.whole_towers(params, frozen))
+
+
 def make_train_step(
     model: ModelConfig,
     config: OptimConfig,
@@ -80,11 +99,13 @@ def make_train_step(
             return jnp.sum(losses_BT) / labelled, by_source(losses_BT, micro, num_sources)
 
         def accumulate(grads, micro: Batch):
-            (_, sums), new = jax.value_and_grad(loss_of, has_aux=True)(state.params, micro)
-            return jax.tree.map(jnp.add, grads, new), sums
+            (_, sums), new = jax.value_and_grad(loss_of, has_aux=True)(read, micro)
+            return jax.tree.map(lambda total, x: total + x.astype(total.dtype), grads, new), sums
 
-        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        read = as_multiplied(model, state.params, frozen)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), read)
         grads, sums = jax.lax.scan(accumulate, zeros, microbatches(batch, config.accumulation))
+        grads = qwenvl.blocks_together(grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), sums)
