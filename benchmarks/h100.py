@@ -61,13 +61,13 @@ UNROLLED = {"model.remat": "dots", "model.scan_layers": False}
 
 
 def stage1(bench: Bench) -> Iterator[str]:
-    """Three rows a microbatch; where they do not fit, fewer. Layers in a row: slow to compile, and
-    no copies of weights and activations between stacks and products.
+    """Two rows a microbatch; where they do not fit, one. Layers in a row: slow to compile, and no
+    copies of weights and activations between stacks and products.
     """
     changes = {"mesh.fsdp": 1, "loss_chunk": 512, "data.global_rows": 24} | UNROLLED
     if bench.small:
         changes |= {"data.global_rows": 2}
-    for accumulation in (1, 2) if bench.small else (8, 12, 24):
+    for accumulation in (1, 2) if bench.small else (12, 24):
         changes["optim.accumulation"] = accumulation
         changes["data.virtual_shards"] = changes["data.global_rows"]
         rows = changes["data.global_rows"] // accumulation

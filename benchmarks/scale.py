@@ -3,7 +3,8 @@
     python benchmarks/scale.py --out=runs/scale [--only=stage2_v5e-256,stage2_v5p-128]
     python benchmarks/scale.py --by_sizes
 
-Compiles take minutes each; what is already in the folder is not compiled again. Needs libtpu. With
+Compiles take minutes each; what is already in the folder is not compiled again. Needs the
+compilers, libtpu and that for CUDA. With
 `--by_sizes` nothing is compiled: FLOPs are counted and memory is guessed from the model's sizes, as
 a search does first.
 """
@@ -34,7 +35,11 @@ TOPOLOGIES = {
     "v5p-128": "v5p:4x4x4",
     "v5p-512": "v5p:4x8x8",
     "v6e-256": "v6e:16x16",
+    "h100-8": "h100:8",
+    "h100-64": "h100:8x8",
 }
+# What GPUs want otherwise than the pages: no copies between stacks and products (docs/benchmarks.md).
+OF_GPUS = {"model.scan_layers": False, "loss_chunk": 512}
 
 
 class Row(NamedTuple):
@@ -57,11 +62,13 @@ class Row(NamedTuple):
         """The stage's page."""
         return importlib.import_module(f"configs.{self.stage}").get_config()
 
-    def overrides(self) -> dict[str, int | str]:
+    def overrides(self) -> dict[str, Any]:
         """Keys of the page -> values."""
         mesh = zip(("data", "fsdp", "tensor"), self.mesh, strict=True)
         values = {f"mesh.{axis}": size for axis, size in mesh}
         values |= {"optim.accumulation": self.accumulation, "model.remat": self.remat}
+        if self.pod.startswith("h100"):
+            values |= OF_GPUS
         if self.slots:
             data, (together, slots) = self.page().data, self.slots
             shards = min(data.virtual_shards, data.global_rows // together)
@@ -87,6 +94,12 @@ ROWS = (
     Row("stage3", "v5p-128", (1, 16, 4), 1, (2, 8)),
     Row("stage3", "v5p-512", (1, 32, 8), 1),
     Row("stage3", "v6e-256", (1, 32, 8), 1),
+    Row("stage1", "h100-8", (1, 8, 1), 96),
+    Row("stage1", "h100-64", (8, 8, 1), 12),
+    Row("stage2", "h100-8", (1, 8, 1), 64, (2, 8)),
+    Row("stage2", "h100-64", (1, 64, 1), 8, (2, 8)),
+    Row("stage3", "h100-8", (1, 8, 1), 2, (2, 8)),
+    Row("stage3", "h100-64", (1, 32, 2), 1),
 )
 # Positions of a mean sample, and those with a loss: the paper's padded captions; of the other
 # stages an estimate, as the paper gives none.
@@ -169,7 +182,7 @@ def line(row: Row, plan: dict[str, Any]) -> str:
         f"{plan['flops_hardware'] / plan['flops_analytic'] - 1:+.1%}",
         f"{plan['flops_hardware'] / step.ideal:.2f}",
         f"{plan['flops_hardware'] / step.of_pictures:.2f}",
-        " / ".join(f"{plan[f'{kind}_seconds']:.2f}" for kind in ("compute", "hbm", "ici")),
+        " / ".join(f"{plan[f'{kind}_seconds']:.2f}" for kind in ("compute", "hbm", "link")),
         f"{plan['mfu']:.0%}", f"{pictures:.1f}",
         f"{plan['stage_days']:.2f}", f"{plan['stage_chip_hours']:,.0f}",
     ]  # fmt: skip
@@ -189,11 +202,12 @@ def guess_of(row: Row, step: Step) -> estimate.Estimate:
       ValueError: the trainer would refuse it.
     """
     chip = chips.CHIPS[row.pod.split("-")[0]]
+    kernel = "cudnn" if row.pod.startswith("h100") else "splash"
     given = dict(config=step.config, shapes=step.shapes, batch=step.batch)
     candidate = estimate.Candidate(*row.mesh, row.accumulation, row.remat)
     if candidate not in estimate.candidates(chips=math.prod(row.mesh), **given):
         raise ValueError(f"{row.name}: the sizes of {candidate} do not divide")
-    return estimate.estimate(candidate, chip=chip, **given)
+    return estimate.estimate(candidate, chip=chip, kernel=kernel, **given)
 
 
 def by_sizes(row: Row) -> str:

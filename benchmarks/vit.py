@@ -95,15 +95,21 @@ def in_jax(args: argparse.Namespace) -> tuple[dict[str, dict], dict]:
     from qwenvl_jax.model.config import ModelConfig, VitConfig
     from qwenvl_jax.model.vit import VisionTower
     from qwenvl_jax.train import flops
+    from qwenvl_jax.train.step import as_multiplied
 
     cpu = jax.default_backend() == "cpu"
     dtype = "float32" if cpu else "bfloat16"
     config = dataclasses.replace(
-        ModelConfig.released(), vit=VitConfig(**sizes(args)), dtype=dtype, remat=args.remat
+        ModelConfig.released(),
+        vit=VitConfig(**sizes(args)),
+        dtype=dtype,
+        remat=args.remat,
+        scan_layers=cpu,
     )
     tower = VisionTower(config)
+    scanned = VisionTower(dataclasses.replace(config, scan_layers=True))  # quicker to compile
     images = jnp.asarray(pictures(args, config.vit.image_size))
-    params = jax.jit(tower.init)(jax.random.key(0), images[:1])["params"]
+    params = jax.jit(scanned.init)(jax.random.key(0), images[:1])["params"]
     if args.weights:
         np.savez(args.weights, **jax.device_get(trees.flatten(params)))
 
@@ -113,7 +119,7 @@ def in_jax(args: argparse.Namespace) -> tuple[dict[str, dict], dict]:
             features = tower.apply({"params": params}, images)
             return jnp.square(features.astype(jnp.float32)).mean()
 
-        value, grads = jax.value_and_grad(loss)(params)
+        value, grads = jax.value_and_grad(loss)(as_multiplied(config, {"vit": params}, {})["vit"])
         norm = sum(jnp.square(leaf.astype(jnp.float32)).sum() for leaf in jax.tree.leaves(grads))
         return value, norm
 
@@ -128,7 +134,7 @@ def in_jax(args: argparse.Namespace) -> tuple[dict[str, dict], dict]:
     forward = flops.image_flops(config) - flops.adapter_flops(config)
     hardware = hardware_flops(
         config, {"vit"}, rows=0, length=0, images=args.images, head_positions=0,
-        splash=jax.default_backend() == "tpu",
+        kernel={"tpu": "splash", "gpu": "cudnn"}.get(jax.default_backend(), "dense"),
     ) - 3 * args.images * flops.adapter_flops(config)  # fmt: skip
     kind = jax.devices()[0].device_kind
     return found, {

@@ -1,12 +1,12 @@
-"""What a stage needs on TPUs, without a TPU.
+"""What a stage needs on TPUs or GPUs, without any.
 
     python launch/compile.py --config=configs/stage1.py --topology=v5e:16x16 --config.mesh.fsdp=128
 
 compiles the very step that `launch/run.py` runs and prints memory a chip by kind, matmul FLOPs,
 collectives, a roofline of the step and the price of the stage; `--out=DIR` gets the same as
 `plan.json`, `plan.txt` and `plan.png`. The exit status is 0 where it fits within 90 % of the chip's
-memory, 1 where it does not, 2 for a mistake in the config. Needs libtpu (`pip install '.[tpu]'`),
-no TPU, no data and no vocabulary.
+memory, 1 where it does not, 2 for a mistake in the config. Needs the chips' compiler (`pip install
+'.[tpu]'` or `'.[cuda_compiler]'`), no chip, no data and no vocabulary.
 """
 
 import dataclasses
@@ -48,6 +48,7 @@ def plan(
     from launch import stage
     from launch.plan import cost, hlo, memory, report, traffic
     from launch.plan.analytic import hardware_flops
+    from launch.plan.serial import serial
     from qwenvl_jax.model import windows
     from qwenvl_jax.parallel import mesh as mesh_lib
     from qwenvl_jax.parallel import rules
@@ -95,7 +96,7 @@ def plan(
             length=stream.seq_len,
             images=images,
             head_positions=rounds * training.loss_chunk * parts,
-            splash=True,
+            kernel="cudnn" if topology.is_gpu else "splash",
         ),
         ideal=flops.ideal_step_flops(
             training.model,
@@ -107,6 +108,7 @@ def plan(
         ),
         traffic=traffic.memory_bytes(compiled),
         found=cost.collectives(compiled, sizes),
+        serial=serial(compiled, topology, sizes) if topology.is_gpu else None,
         images=images,
         steps=training.optim.steps,
     )
@@ -141,7 +143,10 @@ def find(config: ConfigDict, topology: Topology, arguments: list[str], out: Path
     given = dict(config=training, batch=sizes)
     given["shapes"] = jax.eval_shape(lambda r: qwenvl.init(training.model, r), jax.random.key(0))
     known = estimate.candidates(chips=len(topology.devices), **given)
-    guesses = {c: estimate.estimate(c, chip=topology.chip, **given) for c in known}
+    everyone = tuple(range(len(topology.devices)))
+    given["chip"] = topology.chip._replace(link_rate=topology.rate(everyone))
+    given["kernel"] = "cudnn" if topology.is_gpu else "splash"
+    guesses = {c: estimate.estimate(c, **given) for c in known}
 
     def compile_one(candidate: estimate.Candidate):
         overrides = [f"--config.{key}={value}" for key, value in candidate.overrides.items()]
@@ -200,7 +205,7 @@ def main(_) -> None:
 
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", help_string="A file of configs/, `:variant` after.")
-    flags.DEFINE_string("topology", None, "CHIP:SHAPE, for example v5e:16x16.", required=True)
+    flags.DEFINE_string("topology", None, "CHIP:SHAPE, as v5e:16x16 or h100:4x8.", required=True)
     flags.DEFINE_integer("slices", 1, "So many of them, joined by the data-centre network.")
     flags.DEFINE_string("out", "", "Folder for plan.json, plan.txt and plan.png.")
     flags.DEFINE_integer("sample_tokens", 298, "Positions of a mean sample (stage 1: 298).")

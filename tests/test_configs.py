@@ -3,6 +3,8 @@ table 8; sample counts of table 3).
 """
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from launch.stage import parse, read
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint.names import parameter_shapes
 
+ROOT = Path(__file__).resolve().parents[1]
 PAGES = (stage1, stage2, stage3)
 TOWERS = ("vit", "adapter", "decoder")
 # A row of the table: key of the page, then its value in stages 1, 2 and 3.
@@ -136,3 +139,19 @@ def test_sizes_of_the_recipe(size, tmp_path):
 def test_a_size_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match="size='huge' is not known; there is: small, deep, large"):
         stage2.get_config(f"demo,data={tmp_path},size=huge")
+
+
+def test_keys_of_documented_commands_are_on_the_pages():
+    """A flag for a key that no page has ends a run before it begins: the command for one GPU had
+    such a one.
+    """
+    texts = [ROOT / "README.md", ROOT / "launch" / "README.md", *(ROOT / "docs").glob("*.md")]
+    asked = {
+        key: path.name
+        for path in texts
+        for key in re.findall(r"--(?:config\.|set=)([a-z][\w.]*)=", path.read_text("utf-8"))
+    }
+    pages = [page.get_config() for page in PAGES]
+    known = set().union(*(trees.flatten(page.to_dict()) for page in pages))
+    assert len(asked) > 10
+    assert {k: where for k, where in asked.items() if k.replace(".", "/") not in known} == {}

@@ -1,11 +1,13 @@
 """What a step must execute by the model's sizes alone, to hold the count of the HLO against."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from qwenvl_jax.model import splash as kernel
-from qwenvl_jax.model import windows
+from qwenvl_jax.model import splash, windows
 from qwenvl_jax.model.config import ModelConfig, VitConfig
 from qwenvl_jax.train.flops import adapter_flops
+
+Kernel = Literal["dense", "splash", "cudnn"]  # what attention within a tower is computed by
+CUDNN_BLOCK = 128  # queries and keys of a tile, and the width that heads are padded to
 
 
 def hardware_flops(
@@ -16,7 +18,7 @@ def hardware_flops(
     length: int,
     images: int,
     head_positions: float,
-    splash: bool,
+    kernel: Kernel,
 ) -> float:
     """Matmul FLOPs of a step on all devices together: every slot and position is worked on,
     and remat repeats what its policy says.
@@ -24,19 +26,19 @@ def hardware_flops(
     Args:
       trained: names of the towers with a trainable parameter, of `vit`, `adapter`, `decoder`.
       head_positions: those that the head is applied to: labelled, in whole chunks.
-      splash: attention within a tower by the TPU kernel where it fits, not dense.
+      kernel: of attention within a tower; dense where it does not take its rows.
     """
     vit, decoder = model.vit, model.decoder
     patches = (vit.image_size // vit.patch_size) ** 2
     positions = rows * length
 
     below = bool(trained & {"vit", "adapter"})  # the decoder's input has a gradient
-    products = _vision(vit, patches, splash)
+    products = _vision(vit, patches, kernel)
     tower = _blocks(
         vit.layers, vit.width, vit.mlp_width, 2, products, "vit" in trained, False, model.remat
     )
     patch = 2 * patches * 3 * vit.patch_size**2 * vit.width * (2 if "vit" in trained else 1)
-    products = _attention(length, decoder.heads, decoder.head_width, causal=True, splash=splash)
+    products = _attention(length, decoder.heads, decoder.head_width, causal=True, kernel=kernel)
     language = _blocks(
         decoder.layers, decoder.width, decoder.mlp_width, 3, products, "decoder" in trained, below,
         model.remat,
@@ -56,26 +58,29 @@ class _Attention(NamedTuple):
     dots_again: float  # what the policy `dots` repeats
 
 
-def _attention(length, heads, width, *, causal: bool, splash: bool) -> _Attention:
+def _attention(length, heads, width, *, causal: bool, kernel: Kernel) -> _Attention:
     product = 2.0 * length * heads * width
-    if not (splash and kernel.fits(length)):
+    if kernel == "dense" or (kernel == "splash" and not splash.fits(length)):
         return _Attention(2 * product, 4 * product, product)
-    product *= -(-width // kernel.LANES) * kernel.LANES / width
+    block, lanes = CUDNN_BLOCK, CUDNN_BLOCK
+    if kernel == "splash":
+        block, lanes = next(b for b in splash.BLOCKS if length % b == 0), splash.LANES
+    product *= -(-width // lanes) * lanes / width
     if causal:  # blocks above the diagonal are skipped, those on it are whole
-        blocks = length // next(block for block in kernel.BLOCKS if length % block == 0)
+        blocks = -(-length // block)
         product *= (blocks + 1) / (2 * blocks)
     # Its backward kernel makes the scores anew.
     return _Attention(2 * product, 5 * product, 0)
 
 
-def _vision(vit: VitConfig, patches: int, splash: bool) -> _Attention:
+def _vision(vit: VitConfig, patches: int, kernel: Kernel) -> _Attention:
     """Of a mean layer: windows are images of their own."""
-    whole = _attention(patches, vit.heads, vit.head_width, causal=False, splash=splash)
+    whole = _attention(patches, vit.heads, vit.head_width, causal=False, kernel=kernel)
     sees_all = windows.global_layers(vit)
     if sees_all is None:
         return whole
     inside = (vit.window // vit.patch_size) ** 2
-    part = _attention(inside, vit.heads, vit.head_width, causal=False, splash=splash)
+    part = _attention(inside, vit.heads, vit.head_width, causal=False, kernel=kernel)
     share = float(sees_all.mean())
 
     def mean(a: float, b: float) -> float:

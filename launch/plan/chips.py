@@ -1,15 +1,17 @@
-"""TPU chips and the topologies that are made of them, as their vendor states them."""
+"""Chips, as their vendors state them, and the topologies that are made of them."""
 
-import os
 import re
 from typing import Any, NamedTuple
+
+from launch.plan import gpus, tpus
 
 
 class Chip(NamedTuple):
     flops: float  # dense bf16, a second
     hbm: int  # bytes that a program may use
     hbm_rate: float  # bytes a second
-    ici_rate: float  # bytes a second that leave a chip, over all its links together
+    link_rate: float  # bytes a second that leave a chip, over all its links together
+    network_rate: float | None = None  # of a GPU, to other hosts; a TPU's links go all the way
 
 
 _GIB = 2**30
@@ -18,64 +20,53 @@ CHIPS = {
     "v5e": Chip(197e12, 16 * _GIB, 0.82e12, 200e9),
     "v5p": Chip(459e12, 95 * _GIB, 2.765e12, 600e9),
     "v6e": Chip(918e12, 32 * _GIB, 1.64e12, 448e9),
+    # SXM, with a network port of 400 Gbit/s each.
+    "h100": Chip(989.4e12, 84_942_979_072, 3.352e12, 450e9, 50e9),
+    "h200": Chip(989.4e12, 151_397_597_184, 4.8e12, 450e9, 50e9),
 }
-# How a v4's two cores are seen as one device, as JAX on a real one sees them; the others are so.
-_AS_ONE = {"v4": {"chip_config_name": "megacore"}}
-# What libtpu wants to be told where no TPU is there to ask.
-_ACCELERATORS = {"v4": "v4-8", "v5e": "v5litepod-8", "v5p": "v5p-8", "v6e": "v6e-8"}
 
 
 class Topology(NamedTuple):
     name: str
     chip: Chip
     devices: list[Any]
+    per_host: int | None = None  # GPUs that are joined by their own links; None: all chips are
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.per_host is not None
+
+    def rate(self, group: tuple[int, ...]) -> float:
+        """Bytes a second at which a device of a collective sends.
+
+        Rings over hosts leave each by all ports of those that take part, so that many members a
+        host share what goes out.
+        """
+        if self.per_host is None or len({member // self.per_host for member in group}) < 2:
+            return self.chip.link_rate
+        here = sum(member // self.per_host == group[0] // self.per_host for member in group)
+        return min(self.chip.link_rate, here * self.chip.network_rate)
 
 
 def get_topology(name: str, *, slices: int = 1) -> Topology:
-    """`v5e:16x16` -> its devices, none of which is there; needs libtpu (the extra `tpu`).
+    """`v5e:16x16`, `h100:8` or `h100:4x8` (hosts x GPUs) -> its devices, none of which is there.
 
     Raises:
-      ValueError: no such chip or shape (names the nearest shapes), or libtpu is not installed.
+      ValueError: no such chip or shape (names the nearest shapes), or its compiler is not
+      installed (says which extra has it).
     """
     family, _, shape = name.partition(":")
-    if family not in CHIPS or not re.fullmatch(r"\d+(x\d+){1,2}", shape):
+    wanted = r"\d+(x\d+)?" if family in gpus.NAMES else r"\d+(x\d+){1,2}"
+    if family not in CHIPS or not re.fullmatch(wanted, shape):
         raise ValueError(
-            f"--topology={name}: expected CHIP:SHAPE, for example v5e:16x16 or v5p:4x4x4; chips are"
-            f" {', '.join(CHIPS)}"
+            f"--topology={name}: expected CHIP:SHAPE, for example v5e:16x16, v5p:4x4x4, h100:8 or"
+            f" h100:4x8 (hosts x GPUs); chips are {', '.join(CHIPS)}"
         )
-    _check_shape(name)
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("TPU_ACCELERATOR_TYPE", _ACCELERATORS[family])
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # no chip to be kept to one process
-    from jax.experimental import topologies  # reads the environment
-
-    sizes = {"num_slices": slices} if slices > 1 else {}
-    try:
-        topology = topologies.get_topology_desc(
-            name, platform="tpu", **sizes, **_AS_ONE.get(family, {})
-        )
-    except Exception as error:  # jax raises whatever libtpu does
-        raise ValueError(
-            f"--topology={name}: {str(error).splitlines()[0]} (libtpu comes with the extra `tpu`)"
-        ) from error
-    return Topology(name, CHIPS[family], list(topology.devices))
-
-
-def _check_shape(name: str) -> None:
-    """A host has 2 x 2 chips, so the first two sizes are even; v5e and v6e are flat, the others
-    have three sizes.
-    """
-    family, _, shape = name.partition(":")
-    sizes = [int(size) for size in shape.split("x")]
-    wanted = 2 if family in ("v5e", "v6e") else 3
-    flat = (sizes + [1])[:wanted]
-    near = []
-    for step in (0, 1):
-        even = [max(2, size // 2 * 2 + 2 * step * (size % 2)) for size in flat[:2]]
-        near.append(f"{family}:{'x'.join(map(str, even + [max(1, n) for n in flat[2:]]))}")
-    if name not in near:
-        raise ValueError(
-            f"--topology={name}: {family} comes in {wanted} sizes, the first two of them even"
-            f" (a host has 2 x 2 chips); nearest: {', '.join(sorted(set(near)))}"
-        )
+    if family not in gpus.NAMES:
+        return Topology(name, CHIPS[family], tpus.devices(name, slices=slices))
+    if slices > 1:
+        raise ValueError(f"--slices={slices}: GPUs have hosts, {family}:{slices}x{shape}")
+    hosts, per_host = map(int, shape.split("x")) if "x" in shape else (1, int(shape))
+    chip = CHIPS[family]
+    found = gpus.devices(name, hosts, per_host, memory=chip.hbm, rate=chip.hbm_rate)
+    return Topology(name, chip, found, per_host)

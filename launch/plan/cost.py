@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from launch.plan import gpu_calls
 from launch.plan.hlo import Instruction, Program
 from launch.plan.traffic import size_of
 
@@ -20,23 +21,33 @@ class Collective(NamedTuple):
     sent: float  # bytes that leave a device, all runs together
     runs: float
     name: str  # where in the program it comes from
+    group: tuple[int, ...] = ()  # the devices that work together, of one group
 
 
 def matmul_flops(program: Program) -> float:
-    """Of `dot` and `convolution` (what a TPU makes of matmuls), 2 a multiply-add; places where a
-    window covers padding or the gaps of a dilation cost nothing, as in XLA's own count.
+    """Of all products in all runs."""
+    return sum(
+        program.runs.get(name, 0.0) * flops_of(instruction, body)
+        for name, body in program.computations.items()
+        for instruction in body.values()
+    )
+
+
+def flops_of(instruction: Instruction, body: dict[str, Instruction]) -> float:
+    """Of one run of a `dot`, a `convolution` (what a TPU makes of matmuls) or a kernel, 2 a
+    multiply-add; places where a window covers padding or the gaps of a dilation cost nothing, as in
+    XLA's own count.
     """
-    total = 0.0
-    for name, body in program.computations.items():
-        runs = program.runs.get(name, 0.0)
-        for instruction in body.values() if runs else ():
-            if instruction.op == "dot":
-                total += runs * _dot(instruction, body)
-            elif instruction.op == "convolution":
-                total += runs * _convolution(instruction, body)
-            elif instruction.op == "custom-call":
-                total += runs * _kernel(instruction, body)
-    return total
+    if instruction.op == "dot":
+        return _dot(instruction, body)
+    if instruction.op == "convolution":
+        return _convolution(instruction, body)
+    if instruction.op != "custom-call":
+        return 0.0
+    target = re.search(r'custom_call_target="([^"]*)"', instruction.text)[1]
+    if target.startswith(("__cublas", "__cudnn")):
+        return gpu_calls.flops(target, instruction, body)
+    return _kernel(instruction, body) if target == "tpu_custom_call" else 0.0
 
 
 # Products of queries by keys, or of their size, in each of the splash kernels.
@@ -50,8 +61,6 @@ def _kernel(call: Instruction, body: dict[str, Instruction]) -> float:
     Raises:
       ValueError: a kernel that is not known here: its work would go uncounted.
     """
-    if 'custom_call_target="tpu_custom_call"' not in call.text:
-        return 0.0
     products = next((n for name, n in _SPLASH if call.name.startswith(name)), None)
     if products is None:
         raise ValueError(f"HLO kernel {call.name}: how much it computes is not known")
@@ -115,24 +124,30 @@ def collectives(program: Program, mesh: dict[str, int]) -> list[Collective]:
         runs = program.runs.get(name, 0.0)
         for instruction in body.values() if runs else ():
             kind = instruction.op.removesuffix("-start")
-            if kind not in _COLLECTIVES:
+            if not is_collective(instruction):
                 continue
             if kind == "all-reduce" and name in program.fused:
                 kind = "reduce-scatter"  # fused with the slice that is left of it
             # An asynchronous one stands in the computations of its start and of its end.
             channel = re.search(r"channel_id=(\d+)", instruction.text)
-            group = _group(instruction, mesh)
-            sent = runs * _sent(kind, instruction, body, len(group))
+            group = group_of(instruction, mesh)
+            sent = runs * sent_by(kind, instruction, body, len(group))
             source = re.search(r'op_name="([^"]*)"', instruction.text)
             key = f"{kind} {channel[1]}" if channel else f"{name} {instruction.name}"
             label = source[1] if source else instruction.name
-            new = Collective(kind, _axes(group, mesh), sent, runs, label)
+            new = Collective(kind, _axes(group, mesh), sent, runs, label, tuple(group))
             if key not in found or found[key].sent < sent:
                 found[key] = new
     return [c for c in found.values() if c.sent]
 
 
-def _sent(kind: str, instruction: Instruction, body: dict[str, Instruction], ways: int) -> float:
+def is_collective(instruction: Instruction) -> bool:
+    """Whether devices exchange something there; of an asynchronous one, at its start."""
+    return instruction.op.removesuffix("-start") in _COLLECTIVES
+
+
+def sent_by(kind: str, instruction: Instruction, body: dict[str, Instruction], ways: int) -> float:
+    """Bytes that a device sends in one run of a collective of `ways` devices."""
     share = (ways - 1) / ways
     given = sum(size_of(body[name]) for name in instruction.operands if name in body)
     if kind == "all-gather":
@@ -142,7 +157,7 @@ def _sent(kind: str, instruction: Instruction, body: dict[str, Instruction], way
     return (2 * share if kind == "all-reduce" else share) * given
 
 
-def _group(instruction: Instruction, mesh: dict[str, int]) -> list[int]:
+def group_of(instruction: Instruction, mesh: dict[str, int]) -> list[int]:
     """Device ids that work together in the collective: those of the first group."""
     total = math.prod(mesh.values())
     text = instruction.text

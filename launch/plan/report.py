@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 
 from launch.plan.chips import Topology
 from launch.plan.cost import Collective, by_kind_and_axis
+from launch.plan.serial import Serial
 
 FITS = 0.9  # of a chip's memory: the rest is for what the compiler does not count
 
@@ -34,7 +35,9 @@ class Plan:
     hbm_traffic_bytes: float
     compute_seconds: float
     hbm_seconds: float
-    ici_seconds: float
+    link_seconds: float
+    kernel_seconds: float | None  # of a GPU: one after the other, each at its own bound
+    wait_seconds: float | None  # of a GPU: for links, what its kernels do not cover
     step_seconds: float
     bound: str
     mfu: float  # ideal FLOPs of a step over what the chip could do meanwhile
@@ -56,25 +59,27 @@ def make_plan(
     ideal: float,
     traffic: float,
     found: list[Collective],
+    serial: Serial | None = None,
     images: int,
     steps: int,
     **about: Any,
 ) -> Plan:
     """Roofline: compute, memory and links each at their peak and all at once, so the step takes as
-    long as the slowest; a real step takes longer.
+    long as the slowest; on GPUs kernels take turns, and the program says which of the links'
+    work they cover. A real step takes longer.
 
     Args:
-      hardware, traffic, found: of a chip.
+      hardware, traffic, found, serial: of a chip.
       analytic, ideal, images: of all chips together.
     """
     chip, chips = topology.chip, len(topology.devices)
     bounds = {
         "compute": hardware / chip.flops,
         "memory": traffic / chip.hbm_rate,
-        "links": sum(c.sent for c in found) / chip.ici_rate,
+        "links": sum(c.sent / topology.rate(c.group) for c in found),
     }
     bound = max(bounds, key=bounds.get)
-    seconds = bounds[bound]
+    seconds = serial.seconds if serial else bounds[bound]
     return Plan(
         topology=topology.name,
         chips=chips,
@@ -88,7 +93,9 @@ def make_plan(
         hbm_traffic_bytes=traffic,
         compute_seconds=bounds["compute"],
         hbm_seconds=bounds["memory"],
-        ici_seconds=bounds["links"],
+        link_seconds=bounds["links"],
+        kernel_seconds=serial and serial.kernels,
+        wait_seconds=serial and serial.waits,
         step_seconds=seconds,
         bound=bound,
         mfu=ideal / chips / chip.flops / seconds,
@@ -126,12 +133,22 @@ def text(plan: Plan) -> str:
         "",
         f"a step takes at least {plan.step_seconds:.2f} s, bound by {plan.bound}"
         f" (compute {plan.compute_seconds:.2f}, memory {plan.hbm_seconds:.2f},"
-        f" links {plan.ici_seconds:.2f})",
+        f" links {plan.link_seconds:.2f})",
+        *_turns(plan),
         f"utilisation by the ideal count at most {plan.mfu:.0%};"
         f" {plan.images_per_second:.1f} images/s a chip",
         f"the stage: {plan.stage_days:.1f} days, {plan.stage_chip_hours:,.0f} chip-hours",
     ]
     return "\n".join(lines)
+
+
+def _turns(plan: Plan) -> list[str]:
+    if plan.kernel_seconds is None:
+        return []
+    return [
+        f"  kernels one after the other, each at its own bound, {plan.kernel_seconds:.2f} s;"
+        f" waits for links {plan.wait_seconds:.2f} s"
+    ]
 
 
 def draw(plan: Plan, out: Path) -> None:
@@ -149,7 +166,7 @@ def draw(plan: Plan, out: Path) -> None:
     bounds = {
         "compute": plan.compute_seconds,
         "memory": plan.hbm_seconds,
-        "links": plan.ici_seconds,
+        "links": plan.link_seconds,
     }
     right.barh(list(bounds), list(bounds.values()))
     ideal = plan.mfu * plan.step_seconds

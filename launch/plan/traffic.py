@@ -14,19 +14,17 @@ def memory_bytes(program: Program) -> float:
     A fusion that takes a slice of an operand reads the slice alone, one that updates a part of its
     result writes the part, one that hands an operand on does neither.
     """
-    total = 0.0
-    for name, body in program.computations.items():
-        runs = program.runs.get(name, 0.0)
-        if not runs or name in program.fused:
-            continue
-        for instruction in body.values():
-            if instruction.op not in _FREE:
-                total += runs * _traffic(instruction, body, program)
-    return total
+    return sum(
+        program.runs.get(name, 0.0) * bytes_of(instruction, body, program)
+        for name, body in program.computations.items()
+        if name not in program.fused
+        for instruction in body.values()
+    )
 
 
-def _traffic(instruction: Instruction, body: dict[str, Instruction], program: Program) -> float:
-    if instruction.op.endswith("-start"):
+def bytes_of(instruction: Instruction, body: dict[str, Instruction], program: Program) -> float:
+    """Of one run of an instruction that is in no fusion."""
+    if instruction.op in _FREE or instruction.op.endswith("-start"):
         return 0.0
     if instruction.op.endswith("-done"):  # counted here, where the result is
         start = body[instruction.operands[0]]
@@ -44,7 +42,7 @@ def _traffic(instruction: Instruction, body: dict[str, Instruction], program: Pr
 
 def _touched(user: Instruction, index: int, whole: float, program: Program) -> float:
     """Bytes that `user` reads of its operand at `index`, which is `whole` bytes long."""
-    if user.op in ("dynamic-slice", "slice") and not index:
+    if user.op in ("dynamic-slice", "slice", "gather") and not index:
         return size_of(user)
     if user.op == "dynamic-update-slice" and not index:
         return 0.0

@@ -55,7 +55,7 @@ def test_the_count_of_a_step(trainable, remat):
     """
     model, _, compiled = prepared(trainable, remat)
     wanted = hardware_flops(
-        model, TOWERS[trainable], rows=16, length=64, images=32, head_positions=256, splash=False
+        model, TOWERS[trainable], rows=16, length=64, images=32, head_positions=256, kernel="dense"
     )
     assert 8 * cost.matmul_flops(compiled) == pytest.approx(wanted, rel=0.02)
 
@@ -81,7 +81,7 @@ def test_no_step_does_less_than_the_ideal_one(towers):
     """
     model = dataclasses.replace(ModelConfig.released(), remat="none")
     sizes = dict(rows=4, length=2048, images=16)
-    done = hardware_flops(model, towers, head_positions=4 * 2048, splash=True, **sizes)
+    done = hardware_flops(model, towers, head_positions=4 * 2048, kernel="splash", **sizes)
     tokens = 4.0 * 2048
     ideal = ideal_step_flops(
         model, towers, images=16.0, tokens=tokens, labelled=tokens, context=1024.0
@@ -125,7 +125,7 @@ def test_kinds_of_memory_add_up():
 
 def test_what_bounds_a_step():
     """The slowest of compute, memory and links; utilisation counts ideal work alone."""
-    chip = chips.Chip(flops=100.0, hbm=1000, hbm_rate=10.0, ici_rate=5.0)
+    chip = chips.Chip(flops=100.0, hbm=1000, hbm_rate=10.0, link_rate=5.0)
     sizes = dict(zip(AXES, (2, 1, 1), strict=True))
     made = report.make_plan(
         chips.Topology("x", chip, [0, 1]), memory={"parameters": 901}, hardware=400.0,
@@ -150,8 +150,10 @@ def test_shapes_that_no_slice_has(name, near):
         chips.get_topology(name)
 
 
-@pytest.mark.parametrize("name", ["v7:2x2", "v5e", "v5e:16", "v5e:0x16x2x2", "h100:8x8"])
+@pytest.mark.parametrize(
+    "name", ["v7:2x2", "v5e", "v5e:16", "v5e:0x16x2x2", "h100:2x2x2", "a100:8"]
+)
 def test_topologies_that_do_not_exist(name):
-    """Refused by name before libtpu is asked, which may not be installed."""
+    """Refused by name before a compiler is asked, which may not be installed."""
     with pytest.raises(ValueError, match="expected CHIP:SHAPE"):
         chips.get_topology(name)

@@ -35,6 +35,12 @@ COMPILED = {
     "stage3_v5p-128": Compiled(7.6, 52.7, 0.058, 0.037),
     "stage3_v5p-512": Compiled(2.7, 13.9, 0.022, 0.024),
     "stage3_v6e-256": Compiled(2.7, 13.9, 0.012, 0.032),
+    "stage1_h100-8": Compiled(62.8, 45621.4, 23.500, 7.217),
+    "stage1_h100-64": Compiled(61.8, 5702.7, 2.942, 0.919),
+    "stage2_h100-8": Compiled(50.3, 17739.7, 9.844, 6.884),
+    "stage2_h100-64": Compiled(47.7, 2217.5, 1.175, 1.089),
+    "stage3_h100-8": Compiled(33.3, 417.0, 0.230, 0.186),
+    "stage3_h100-64": Compiled(9.9, 54.5, 0.044, 0.125),
 }
 
 
@@ -53,7 +59,9 @@ def test_estimates_are_near_what_was_compiled(row):
     step, compiled = scale.step_of(row), COMPILED[row.name]
     assert step.batch.rows == row.page().data.global_rows
     guess, rate = scale.guess_of(row, step), chips.CHIPS[row.pod.split("-")[0]].flops
-    assert guess.hbm / 2**30 == pytest.approx(compiled.gib, rel=0.25)
+    # Layers in a row have their weights gathered further ahead than a scan has.
+    off = 0.35 if "h100" in row.pod else 0.25
+    assert guess.hbm / 2**30 == pytest.approx(compiled.gib, rel=off)
     assert guess.compute * rate / 1e12 == pytest.approx(compiled.tflop, rel=0.02)
     # On a v5p's whole torus weights are gathered by sums, which send twice as much.
     assert 0.6 < guess.links / compiled.links < 1.4

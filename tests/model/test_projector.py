@@ -112,7 +112,7 @@ def test_counted_flops_are_xlas(kind):
     compiled = jax.jit(module.apply).lower(variables, x).compile()
     counted = compiled.cost_analysis()["flops"]
     assert 0.8 < adapter_flops(config) / counted < 1.02
-    sizes = dict(rows=1, length=64, images=1, head_positions=64, splash=False)
+    sizes = dict(rows=1, length=64, images=1, head_positions=64, kernel="dense")
     assert hardware_flops(config, {"adapter"}, **sizes) > 3 * adapter_flops(config)
 
 

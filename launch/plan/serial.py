@@ -1,0 +1,65 @@
+"""How long a program takes on a GPU: a kernel after the other, and what it waits for links."""
+
+from typing import NamedTuple
+
+from launch.plan import cost, traffic
+from launch.plan.chips import Topology
+from launch.plan.hlo import Instruction, Program, called
+
+
+class Serial(NamedTuple):
+    """Seconds of a step."""
+
+    kernels: float  # each at the peak that bounds it, compute or memory
+    waits: float  # of collectives, what the kernels between start and end do not cover
+
+    @property
+    def seconds(self) -> float:
+        return self.kernels + self.waits
+
+
+def serial(program: Program, topology: Topology, mesh: dict[str, int]) -> Serial:
+    """Of a scheduled program, whose instructions stand in the order in which they begin.
+
+    Args:
+      mesh: axis -> size, in the order of the device ids.
+    """
+    parts = [
+        (runs, _of_computation(program.computations[name], program, topology, mesh))
+        for name, runs in program.runs.items()
+        if name not in program.fused
+    ]
+    return Serial(
+        sum(runs * part.kernels for runs, part in parts),
+        sum(runs * part.waits for runs, part in parts),
+    )
+
+
+def _of_computation(
+    body: dict[str, Instruction], program: Program, topology: Topology, mesh: dict[str, int]
+) -> Serial:
+    chip, now, waits = topology.chip, 0.0, 0.0
+    under_way: dict[str, float] = {}  # start of a collective -> when its bytes are sent
+    for name, instruction in body.items():
+        if cost.is_collective(instruction):
+            kind = instruction.op.removesuffix("-start")
+            group = tuple(cost.group_of(instruction, mesh))
+            takes = cost.sent_by(kind, instruction, body, len(group)) / topology.rate(group)
+            if kind == instruction.op:
+                waits += takes
+            else:
+                under_way[name] = now + takes
+        elif instruction.operands and instruction.operands[0] in under_way:
+            waits += max(under_way.pop(instruction.operands[0]) - now, 0.0)
+        else:
+            moved = traffic.bytes_of(instruction, body, program)
+            done = _flops(instruction, body, program)
+            now += max(moved / chip.hbm_rate, done / chip.flops)
+    return Serial(now, waits)
+
+
+def _flops(kernel: Instruction, body: dict[str, Instruction], program: Program) -> float:
+    if kernel.op != "fusion":
+        return cost.flops_of(kernel, body)
+    inside = program.computations[called(kernel)["calls"][0]]
+    return sum(cost.flops_of(one, inside) for one in inside.values())
