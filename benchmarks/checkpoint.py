@@ -4,8 +4,9 @@
 
 Parameters are stacked as the decoder's are: three kernels of the released width, as many layers as
 fit the size, bf16, random. Raw is one buffer written and synced, read back from the page cache as
-the restored files are; save ends when everything is on disk, manifest included. Medians. Busy is
-what all cores together spent on it, which other work on the machine changes less than the time.
+the restored files are; save ends when everything is on disk, manifest included. SHA-256 is that of
+the saved files once more, on all cores: what a save has to do beside writing. Medians. Busy is what
+all cores together spent on it, which other work on the machine changes less than the time.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from qwenvl_jax.checkpoint import manifest
 from qwenvl_jax.checkpoint.manager import CheckpointConfig, Checkpoints
 
 _WIDTH, _MLP, _PIECE = 4096, 11_008, 64 << 20
@@ -105,6 +107,7 @@ def one_round(folder: Path, params: dict, size: int) -> dict[str, Took]:
     checkpoints.close()
     os.sync()
     took["save"] = since(began)
+    took["SHA-256"] = timed(lambda: manifest.write(work / "checkpoints" / "1"))
     took["restore"] = timed(lambda: restore(work, params, verify=False))
     took["restore, verified"] = timed(lambda: restore(work, params, verify=True))
     shutil.rmtree(work)
@@ -144,6 +147,11 @@ def main() -> None:
             f"{name}: {rate:.2f} GB/s, {rate / beside:.2f} of {peer} ({beside:.2f} GB/s);"
             f" busy {own.busy * 1e9 / size:.2f} s/GB ({peer} {other.busy * 1e9 / size:.2f})"
         )
+    floor = took["raw write"].seconds + took["SHA-256"].seconds
+    print(
+        f"save {took['save'].seconds:.2f} s, {took['save'].seconds / floor:.2f} of raw write"
+        f" ({took['raw write'].seconds:.2f}) and SHA-256 ({took['SHA-256'].seconds:.2f})"
+    )
     blocked, copy = took["blocked"].seconds, took["copy"].seconds
     print(f"blocked by save: {blocked:.2f} s, {blocked / copy:.2f} of a copy ({copy:.2f} s)")
 

@@ -38,7 +38,7 @@ TOPOLOGIES = {
     "h100-8": "h100:8",
     "h100-64": "h100:8x8",
 }
-# What GPUs want otherwise than the pages: no copies between stacks and products (docs/benchmarks.md).
+# What GPUs want otherwise than the pages: no copies between stacks and products.
 OF_GPUS = {"model.scan_layers": False, "loss_chunk": 512}
 
 

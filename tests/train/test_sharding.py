@@ -174,3 +174,18 @@ def test_a_dim_that_does_not_divide_is_named():
     shapes = {"decoder": {"embedding": jax.ShapeDtypeStruct((10, 12), jnp.float32)}}
     with pytest.raises(ValueError, match=r"config.mesh.fsdp=8 does not divide dim 1 \(size 12\)"):
         rules.parameter_shardings(mesh, shapes)
+
+
+def test_unrolled_layers_read_a_frozen_vit_layer_by_layer():
+    """Stage 3's: it comes back in stacks too, bit for bit, and what is trained is not among it."""
+    given = dict(trainable=r"(adapter|decoder)/.*")
+    config, prepared = prepare((2, 2, 2), toy_model(scan_layers=False), **given)
+    got, frozen = curve(config, prepared)
+    assert np.isfinite(got).all() and set(frozen) == {"vit"}
+    assert frozen["vit"]["blocks"]["2"]["mlp"]["up"]["kernel"].sharding.spec == P("fsdp", "tensor")
+    scanned, there = prepare((2, 2, 2), **given)
+    wanted, stacks = curve(scanned, there)
+    np.testing.assert_allclose(got, wanted, rtol=2e-5)
+    stored = trees.flatten(prepared.to_store(frozen))
+    for path, leaf in trees.flatten(stacks).items():
+        np.testing.assert_array_equal(stored[path], leaf, err_msg=path)
