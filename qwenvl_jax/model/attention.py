@@ -16,7 +16,7 @@ from jaxtyping import Float
 from qwenvl_jax.model import cudnn, splash
 from qwenvl_jax.model.dense import dense
 from qwenvl_jax.model.mask import Visibility
-from qwenvl_jax.model.stack import ATTENTION
+from qwenvl_jax.model.stack import ATTENTION, QKV
 from qwenvl_jax.parallel.shard import constrain
 from qwenvl_jax.trees import Array
 
@@ -38,6 +38,7 @@ def attention(
     """
     q_BTNH = constrain(q_BTNH, "batch", None, "heads", None)
     k_BSNH = constrain(k_BSNH, "batch", None, "heads", None)
+    q_BTNH, k_BSNH, v_BSNH = (checkpoint_name(x, QKV) for x in (q_BTNH, k_BSNH, v_BSNH))
     platform, ways, tensor = _target()
     B, T, N, _ = q_BTNH.shape
     segments_BT = None if visibility is None else visibility.q_segments_BT

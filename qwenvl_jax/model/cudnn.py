@@ -17,10 +17,12 @@ Hopper and later. JAX raises NotImplementedError for the rest.
 import jax
 import jax.numpy as jnp
 from jax._src.cudnn.fused_attention_stablehlo import MaskType, dot_product_attention
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 from jaxtyping import Float, Int32
 
 from qwenvl_jax.batch import most_segments
+from qwenvl_jax.model.stack import QKV
 from qwenvl_jax.trees import Array
 
 
@@ -74,8 +76,9 @@ def _local(q_BTNH, k_BSNH, v_BSNH, segments_BT):
         return dot_product_attention(q_BTNH, k_BSNH, v_BSNH, scale=scale)
     most = most_segments(T)
     starts_BE, lengths_BM, count_B = runs(segments_BT, most)
+    q_BTNH = jnp.where(jnp.max(count_B) <= most, q_BTNH, jnp.nan)
     return dot_product_attention(
-        jnp.where(jnp.max(count_B) <= most, q_BTNH, jnp.nan),
+        checkpoint_name(q_BTNH, QKV),
         k_BSNH,
         v_BSNH,
         q_seqlen=lengths_BM,

@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-ATTENTION = "attention"  # the `checkpoint_name` of what attention comes to
+# Each a `checkpoint_name`: what attention is given (rotated, cut up, biases added), and comes to.
+QKV, ATTENTION = "qkv", "attention"
 
 
 def _is_fused_attention(primitive, *_, **__) -> bool:
@@ -16,12 +17,13 @@ def _is_fused_attention(primitive, *_, **__) -> bool:
 
 _either = jax.checkpoint_policies.save_from_both_policies
 # What a block keeps for the backward pass; the rest is computed again. `dots`: every product with a
-# weight and what attention comes to, so that norms, activations and rotations alone are repeated.
+# weight and what attention is given and comes to, so that norms and activations alone are repeated
+# (and the product before what attention is given is not needed).
 POLICIES = {
     "dots": _either(
         _either(
             jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-            jax.checkpoint_policies.save_only_these_names(ATTENTION),
+            jax.checkpoint_policies.save_only_these_names(QKV, ATTENTION),
         ),
         _is_fused_attention,
     ),
