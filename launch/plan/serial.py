@@ -38,24 +38,26 @@ def serial(program: Program, topology: Topology, mesh: dict[str, int]) -> Serial
 def _of_computation(
     body: dict[str, Instruction], program: Program, topology: Topology, mesh: dict[str, int]
 ) -> Serial:
-    chip, now, waits = topology.chip, 0.0, 0.0
+    chip, kernels, waits = topology.chip, 0.0, 0.0
     under_way: dict[str, float] = {}  # start of a collective -> when its bytes are sent
+    sent = 0.0  # when those of the last one are: one after the other
     for name, instruction in body.items():
         if cost.is_collective(instruction):
             kind = instruction.op.removesuffix("-start")
             group = tuple(cost.group_of(instruction, mesh))
             takes = cost.sent_by(kind, instruction, body, len(group)) / topology.rate(group)
+            sent = max(sent, kernels + waits) + takes
             if kind == instruction.op:
-                waits += takes
+                waits = sent - kernels
             else:
-                under_way[name] = now + takes
+                under_way[name] = sent
         elif instruction.operands and instruction.operands[0] in under_way:
-            waits += max(under_way.pop(instruction.operands[0]) - now, 0.0)
+            waits = max(waits, under_way.pop(instruction.operands[0]) - kernels)
         else:
             moved = traffic.bytes_of(instruction, body, program)
             done = _flops(instruction, body, program)
-            now += max(moved / chip.hbm_rate, done / chip.flops)
-    return Serial(now, waits)
+            kernels += max(moved / chip.hbm_rate, done / chip.flops)
+    return Serial(kernels, waits)
 
 
 def _flops(kernel: Instruction, body: dict[str, Instruction], program: Program) -> float:

@@ -96,6 +96,29 @@ def test_a_step_waits_for_what_kernels_do_not_cover(program, kernel, wait):
     assert found.kernels == pytest.approx(cost.matmul_flops(program) / flops)
 
 
+TWO = """
+HloModule jit_step, is_scheduled=true
+
+ENTRY %main (a: f32[1]) -> f32[4] {
+  %a = f32[1]{0} parameter(0)
+  %first = (f32[1]{0}, f32[4]{0}) all-gather-start(%a), replica_groups={{0,1,2,3}}, dimensions={0}
+  %second = (f32[1]{0}, f32[4]{0}) all-gather-start(%a), replica_groups={{0,1,2,3}}, dimensions={0}
+  %work = f32[4]{0} custom-call(%a), custom_call_target="other"
+  %one = f32[4]{0} all-gather-done(%first)
+  ROOT %two = f32[4]{0} all-gather-done(%second)
+}
+"""
+
+
+def test_collectives_share_the_links():
+    """Two that are under way at once take two seconds, of which a kernel of half a second covers
+    half a one; a wait for the first is not waited again for the second.
+    """
+    given = topology(4, link_rate=3 * 4.0, hbm_rate=(4 + 16) / 0.5)
+    found = serial.serial(hlo.parse(TWO), given, MESH)
+    assert (found.kernels, found.waits) == (0.5, 1.5)
+
+
 def test_a_kernel_takes_as_long_as_its_slower_side(program):
     """Bytes of the calls and of the fusion, where those bound all of them."""
     found = serial.serial(program, topology(4, hbm_rate=1.0), MESH)
