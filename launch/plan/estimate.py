@@ -1,7 +1,7 @@
 """What a step needs by sizes alone, in a moment: the compiler's minutes go to the best of these.
 
 All but FLOPs is rough: beside the compiled rows of docs/scale.md bytes of a chip are 5 % below to
-22 % above (on GPUs 30 % below to 4 % above), seconds 40 % below to 40 % above, in stage 3 up to 3.1
+22 % above (on GPUs 30 % below to 4 % above), seconds 40 % below to 40 % above, in stage 3 up to 3.2
 times as many for the memory. Which of two candidates is the better one is what counts here, and the
 compiled program has the last word.
 """
@@ -144,7 +144,7 @@ def estimate(
     hbm = 16 * learnt + 2 * (sum(held.values()) - learnt)  # weights, moments, gradients
     hbm += kept + 4 * layer + 2 * sum(whole.values()) / model.decoder.layers
     hbm += head * (2 + 4 * ("decoder" in towers) + 6 * chunk / model.decoder.width)
-    traffic = candidate.accumulation * (2 * gathered + 16 * learnt + 5 * worked_on)
+    traffic = candidate.accumulation * (2 * gathered + 16 * learnt + 5.2 * worked_on)
     split = (candidate.fsdp - 1) / candidate.fsdp
     sent = split * (gathered + 4 * candidate.fsdp * learnt)  # gradients in bfloat16, all of them
     sent += 8 * learnt * (candidate.data > 1) + 2 * summed * (1 - 1 / candidate.tensor)
