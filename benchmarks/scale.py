@@ -3,10 +3,9 @@
     python benchmarks/scale.py --out=runs/scale [--only=stage2_v5e-256,stage2_v5p-128]
     python benchmarks/scale.py --by_sizes
 
-Compiles take minutes each; what is already in the folder is not compiled again. Needs the
-compilers, libtpu and that for CUDA. With
-`--by_sizes` nothing is compiled: FLOPs are counted and memory is guessed from the model's sizes, as
-a search does first.
+Compiles take minutes each; what is already in the folder is not compiled again. Needs both
+compilers, libtpu and that for CUDA (extras `tpu`, `cuda_compiler`). With `--by_sizes` nothing
+is compiled: FLOPs are counted and memory is guessed from the model's sizes, as a search does first.
 """
 
 import argparse
