@@ -4,7 +4,7 @@
     python benchmarks/scale.py --by_sizes
 
 Compiles take minutes each; what is already in the folder is not compiled again. Needs both
-compilers, libtpu and that for CUDA (extras `tpu`, `cuda_compiler`). With `--by_sizes` nothing
+compilers, libtpu and that for CUDA (extras `tpu`, `cuda-compiler`). With `--by_sizes` nothing
 is compiled: FLOPs are counted and memory is guessed from the model's sizes, as a search does first.
 """
 

@@ -6,7 +6,7 @@ compiles the very step that `launch/run.py` runs and prints memory a chip by kin
 collectives, a roofline of the step and the price of the stage; `--out=DIR` gets the same as
 `plan.json`, `plan.txt` and `plan.png`. The exit status is 0 where it fits within 90 % of the chip's
 memory, 1 where it does not, 2 for a mistake in the config. Needs the chips' compiler (`pip install
-'.[tpu]'` or `'.[cuda_compiler]'`), no chip, no data and no vocabulary.
+'.[tpu]'` or `'.[cuda-compiler]'`), no chip, no data and no vocabulary.
 """
 
 import dataclasses

@@ -8,7 +8,7 @@ _CUDNN = (9, 12, 0)  # the least that JAX's wheels ask for
 
 
 def devices(name: str, hosts: int, per_host: int, *, memory: int, rate: float) -> list[Any]:
-    """Those of `h100:4x8`; needs the compiler (the extra `cuda`, or `cuda_compiler` alone).
+    """Those of `h100:4x8`; needs the compiler (the extra `cuda`, or `cuda-compiler` alone).
 
     Args:
       memory, rate: of a GPU, bytes and bytes a second.
@@ -35,7 +35,7 @@ def devices(name: str, hosts: int, per_host: int, *, memory: int, rate: float) -
     except NotImplementedError as error:
         raise ValueError(
             f"--topology={name}: XLA's compiler for CUDA is not installed"
-            " (the extra cuda_compiler has it, 130 MB)"
+            " (the extra cuda-compiler has it, 130 MB)"
         ) from error
     _answer_for_cudnn()
     return list(found.devices)

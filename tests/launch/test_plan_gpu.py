@@ -149,7 +149,7 @@ def test_without_the_compiler_it_is_named(monkeypatch):
 
     monkeypatch.setattr(topologies, "get_topology_desc", missing)
     monkeypatch.setenv("XLA_FLAGS", "")
-    with pytest.raises(ValueError, match="compiler for CUDA is not installed.*cuda_compiler"):
+    with pytest.raises(ValueError, match="compiler for CUDA is not installed.*cuda-compiler"):
         chips.get_topology("h100:8")
     with pytest.raises(ValueError, match="no GPU"):
         chips.get_topology("h100:0x8")
