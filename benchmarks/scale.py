@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 
 from launch import stage
 from launch.plan import chips, estimate, runs
+from launch.plan.analytic import kernel_on
 from qwenvl_jax import trees
 from qwenvl_jax.model import qwenvl
 from qwenvl_jax.train.config import TrainConfig
@@ -57,6 +58,10 @@ class Row(NamedTuple):
     def name(self) -> str:
         return f"{self.stage}_{self.pod}"
 
+    @property
+    def platform(self) -> str:
+        return "gpu" if self.pod.startswith("h100") else "tpu"
+
     def page(self) -> ConfigDict:
         """The stage's page."""
         return importlib.import_module(f"configs.{self.stage}").get_config()
@@ -66,7 +71,7 @@ class Row(NamedTuple):
         mesh = zip(("data", "fsdp", "tensor"), self.mesh, strict=True)
         values = {f"mesh.{axis}": size for axis, size in mesh}
         values |= {"optim.accumulation": self.accumulation, "model.remat": self.remat}
-        if self.pod.startswith("h100"):
+        if self.platform == "gpu":
             values |= OF_GPUS
         if self.slots:
             data, (together, slots) = self.page().data, self.slots
@@ -201,7 +206,7 @@ def guess_of(row: Row, step: Step) -> estimate.Estimate:
       ValueError: the trainer would refuse it.
     """
     chip = chips.CHIPS[row.pod.split("-")[0]]
-    kernel = "cudnn" if row.pod.startswith("h100") else "splash"
+    kernel = kernel_on(row.platform)
     given = dict(config=step.config, shapes=step.shapes, batch=step.batch)
     candidate = estimate.Candidate(*row.mesh, row.accumulation, row.remat)
     if candidate not in estimate.candidates(chips=math.prod(row.mesh), **given):

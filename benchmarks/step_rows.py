@@ -75,7 +75,7 @@ def unpack(batch: Batch) -> dict[str, np.ndarray]:
 
 def work(training, batch: Batch, backend: str) -> dict[str, float]:
     """Matmul FLOPs of a step: what the samples must cost, and what our program multiplies."""
-    from launch.plan.analytic import hardware_flops
+    from launch.plan.analytic import hardware_flops, kernel_on
     from qwenvl_jax.train import flops
 
     probes = {"vit": "vit/patch/kernel", "adapter": "adapter/proj/kernel"}
@@ -102,7 +102,7 @@ def work(training, batch: Batch, backend: str) -> dict[str, float]:
         length=length,
         images=batch.image_mask.size,
         head_positions=labelled,  # a last chunk that is not full is left out
-        kernel={"tpu": "splash", "gpu": "cudnn"}.get(backend, "dense"),
+        kernel=kernel_on(backend),
     )
     return {"ideal": ideal, "hardware": hardware, "images": images}
 

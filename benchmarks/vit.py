@@ -90,7 +90,7 @@ def in_jax(args: argparse.Namespace) -> tuple[dict[str, dict], dict]:
     import jax
     import jax.numpy as jnp
 
-    from launch.plan.analytic import hardware_flops
+    from launch.plan.analytic import hardware_flops, kernel_on
     from qwenvl_jax import trees
     from qwenvl_jax.model.config import ModelConfig, VitConfig
     from qwenvl_jax.model.vit import VisionTower
@@ -134,7 +134,7 @@ def in_jax(args: argparse.Namespace) -> tuple[dict[str, dict], dict]:
     forward = flops.image_flops(config) - flops.adapter_flops(config)
     hardware = hardware_flops(
         config, {"vit"}, rows=0, length=0, images=args.images, head_positions=0,
-        kernel={"tpu": "splash", "gpu": "cudnn"}.get(jax.default_backend(), "dense"),
+        kernel=kernel_on(jax.default_backend()),
     ) - 3 * args.images * flops.adapter_flops(config)  # fmt: skip
     kind = jax.devices()[0].device_kind
     return found, {

@@ -47,7 +47,7 @@ def plan(
 
     from launch import stage
     from launch.plan import cost, hlo, memory, report, traffic
-    from launch.plan.analytic import hardware_flops
+    from launch.plan.analytic import hardware_flops, kernel_on
     from launch.plan.serial import serial
     from qwenvl_jax.model import windows
     from qwenvl_jax.parallel import mesh as mesh_lib
@@ -96,7 +96,7 @@ def plan(
             length=stream.seq_len,
             images=images,
             head_positions=rounds * training.loss_chunk * parts,
-            kernel="cudnn" if topology.is_gpu else "splash",
+            kernel=kernel_on(topology.platform),
         ),
         ideal=flops.ideal_step_flops(
             training.model,
@@ -108,7 +108,7 @@ def plan(
         ),
         traffic=traffic.memory_bytes(compiled),
         found=cost.collectives(compiled, sizes),
-        serial=serial(compiled, topology, sizes) if topology.is_gpu else None,
+        serial=serial(compiled, topology, sizes) if topology.platform == "gpu" else None,
         images=images,
         steps=training.optim.steps,
     )
@@ -128,6 +128,7 @@ def find(config: ConfigDict, topology: Topology, arguments: list[str], out: Path
 
     from launch import stage
     from launch.plan import estimate, runs, search
+    from launch.plan.analytic import kernel_on
     from qwenvl_jax.model import qwenvl
 
     training, stream, _ = stage.read(config)
@@ -145,7 +146,7 @@ def find(config: ConfigDict, topology: Topology, arguments: list[str], out: Path
     known = estimate.candidates(chips=len(topology.devices), **given)
     everyone = tuple(range(len(topology.devices)))
     given["chip"] = topology.chip._replace(link_rate=topology.rate(everyone))
-    given["kernel"] = "cudnn" if topology.is_gpu else "splash"
+    given["kernel"] = kernel_on(topology.platform)
     guesses = {c: estimate.estimate(c, **given) for c in known}
 
     def compile_one(candidate: estimate.Candidate):

@@ -10,6 +10,11 @@ Kernel = Literal["dense", "splash", "cudnn"]  # what attention within a tower is
 CUDNN_BLOCK = 128  # queries and keys of a tile, and the width that heads are padded to
 
 
+def kernel_on(platform: str) -> Kernel:
+    """What `model/attention.py` takes for rows that its kernel there fits."""
+    return {"tpu": "splash", "gpu": "cudnn"}.get(platform, "dense")
+
+
 def hardware_flops(
     model: ModelConfig,
     trained: set[str],

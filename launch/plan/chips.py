@@ -33,8 +33,8 @@ class Topology(NamedTuple):
     per_host: int | None = None  # GPUs that are joined by their own links; None: all chips are
 
     @property
-    def is_gpu(self) -> bool:
-        return self.per_host is not None
+    def platform(self) -> str:
+        return "tpu" if self.per_host is None else "gpu"
 
     def rate(self, group: tuple[int, ...]) -> float:
         """Bytes a second at which a device of a collective sends.
