@@ -37,11 +37,12 @@ from launch import stage
 
 SIDE = 14  # pixels of a picture: what it shows does not matter
 CHARACTERS = "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动"
-# Page -> devices that share a batch's rows, and (slot_rows, image_slots) to try beside the page's.
+# Page -> devices that share a batch's rows, and (slot_rows, slot_turns, image_slots) to try beside
+# the page's.
 STAGES = {
     "stage1": (stage1, 256, []),
-    "stage2": (stage2, 128, [(1, 7), (2, 8), (4, 15)]),
-    "stage3": (stage3, 4, [(1, 7), (2, 8)]),
+    "stage2": (stage2, 128, [(1, 1, 7), (1, 1, 4), (4, 2, 15), (4, 1, 15)]),
+    "stage3": (stage3, 4, [(1, 1, 7), (1, 1, 5), (1, 1, 4)]),
 }
 
 
@@ -122,7 +123,7 @@ def measure(config, devices: int, batches: int, skip: int) -> dict[str, float]:
             continue
         filled.append((batch.segments > 0).mean())
         pictures.append(batch.image_mask.sum())
-        slots.append(batch.image_mask.size)
+        slots.append(config.batch_slots)
         samples.append(batch.segments.max(axis=1).sum())
         on_device = batch.image_mask.reshape(devices, -1).sum(axis=1)
         uneven.append(on_device.max() / on_device.mean())
@@ -146,8 +147,8 @@ def main() -> None:
     parser.add_argument("--part", type=int, default=1, help="run this fraction of shards, 1 / PART")
     parser.add_argument("--records", type=int, default=2000, help="of a source")
     args = parser.parse_args()
-    print("| stage | rows that share | slots | samples a row | pictures a row | filled |"
-          " slots / pictures | fullest device |\n" + "|---" * 8 + "|")  # fmt: skip
+    print("| stage | rows | in turns | slots | samples a row | pictures a row | filled |"
+          " slots / pictures | fullest device |\n" + "|---" * 9 + "|")  # fmt: skip
     for name in args.stages.split(","):
         page, devices, ways = STAGES[name]
         _, stream, _ = stage.read(page.get_config())
@@ -166,18 +167,21 @@ def main() -> None:
                 global_rows=stream.global_rows // args.part,
                 virtual_shards=stream.virtual_shards // args.part,
             )
-            for together, slots in dict.fromkeys([(stream.slot_rows, stream.image_slots), *ways]):
+            first = (stream.slot_rows, stream.slot_turns, stream.image_slots)
+            for together, turns, slots in dict.fromkeys([first, *ways]):
                 tried = dataclasses.replace(
                     stream,
                     slot_rows=together,
+                    slot_turns=turns,
                     image_slots=slots,
                     virtual_shards=min(stream.virtual_shards, stream.global_rows // together),
                 )
-                # A shard's first rows are chosen from a queue that nothing was taken from.
-                skip = -(-2 * stream.look_ahead * stream.virtual_shards // (4 * stream.global_rows))
+                # A shard's first rows are chosen from a queue that nothing was taken from; what is
+                # hard to place gathers there.
+                skip = -(-stream.look_ahead * stream.virtual_shards // stream.global_rows)
                 found = measure(tried, devices // args.part, args.batches, skip)
                 print(
-                    f"| {name} | {together} | {slots} | {found['samples']:.2f} |"
+                    f"| {name} | {together} | {turns} | {slots} | {found['samples']:.2f} |"
                     f" {found['pictures']:.2f} | {found['filled']:.4f} | {found['over']:.3f} |"
                     f" {found['uneven']:.3f} |",
                     flush=True,

@@ -44,14 +44,14 @@ OF_GPUS = {"model.scan_layers": False, "loss_chunk": 512}
 
 class Row(NamedTuple):
     """A stage on a pod: (data, fsdp, tensor), with as many microbatches as the memory asks for, and
-    (rows that share image slots, so many slots) where a device has enough rows in one.
+    (rows that have image slots together, microbatches these are spread over, so many slots).
     """
 
     stage: str
     pod: str
     mesh: tuple[int, int, int]
     accumulation: int
-    slots: tuple[int, int] | None = None  # the page's
+    slots: tuple[int, int, int] | None = None  # the page's
     remat: str = "dots"
 
     @property
@@ -74,10 +74,10 @@ class Row(NamedTuple):
         if self.platform == "gpu":
             values |= OF_GPUS
         if self.slots:
-            data, (together, slots) = self.page().data, self.slots
+            data, (together, turns, slots) = self.page().data, self.slots
             shards = min(data.virtual_shards, data.global_rows // together)
-            values |= {"data.slot_rows": together, "data.image_slots": slots}
-            values |= {"data.virtual_shards": shards}
+            values |= {"data.slot_rows": together, "data.slot_turns": turns}
+            values |= {"data.image_slots": slots, "data.virtual_shards": shards}
         return values
 
 
@@ -87,22 +87,22 @@ ROWS = (
     Row("stage1", "v5p-128", (1, 64, 1), 12),
     Row("stage1", "v5p-512", (2, 128, 1), 3),
     Row("stage1", "v6e-256", (2, 128, 1), 9),
-    Row("stage2", "v4-512", (1, 64, 4), 4, (4, 15)),
-    Row("stage2", "v5e-256", (1, 128, 2), 8),
-    Row("stage2", "v5p-128", (1, 64, 1), 4, (4, 15)),
-    Row("stage2", "v5p-512", (2, 128, 1), 1, (4, 15)),
-    Row("stage2", "v6e-256", (1, 128, 2), 4, (2, 8)),
+    Row("stage2", "v4-512", (1, 64, 4), 4, (4, 1, 15)),
+    Row("stage2", "v5e-256", (1, 64, 4), 8, (4, 2, 15)),
+    Row("stage2", "v5p-128", (1, 64, 1), 4, (4, 1, 15)),
+    Row("stage2", "v5p-512", (2, 128, 1), 1, (4, 1, 15)),
+    Row("stage2", "v6e-256", (1, 128, 2), 4, (4, 2, 15)),
     # 32 rows on 256 chips: eight work on a row together.
     Row("stage3", "v4-512", (1, 32, 8), 1),
     Row("stage3", "v5e-256", (1, 32, 8), 1),
-    Row("stage3", "v5p-128", (1, 16, 4), 1, (2, 8)),
+    Row("stage3", "v5p-128", (1, 16, 4), 1),
     Row("stage3", "v5p-512", (1, 32, 8), 1),
     Row("stage3", "v6e-256", (1, 32, 8), 1),
     Row("stage1", "h100-8", (1, 8, 1), 96),
     Row("stage1", "h100-64", (8, 8, 1), 12),
-    Row("stage2", "h100-8", (1, 8, 1), 64, (2, 8)),
-    Row("stage2", "h100-64", (1, 64, 1), 8, (2, 8)),
-    Row("stage3", "h100-8", (1, 8, 1), 2, (2, 8)),
+    Row("stage2", "h100-8", (1, 8, 1), 64, (4, 2, 15)),
+    Row("stage2", "h100-64", (1, 64, 1), 8, (4, 2, 15)),
+    Row("stage3", "h100-8", (1, 8, 1), 2),
     Row("stage3", "h100-64", (1, 32, 2), 1),
 )
 # Positions of a mean sample, and those with a loss: the paper's padded captions; of the other
@@ -138,9 +138,10 @@ class Step(NamedTuple):
 
     @property
     def slots(self) -> str:
-        together = self.batch.unit
+        together = self.batch.unit * self.batch.turns
         each = self.batch.images * together // self.batch.rows
-        return f"{each} for {together} rows" if together > 1 else f"{each} a row"
+        turns = f" in {self.batch.turns}" if self.batch.turns > 1 else ""
+        return f"{each} for {together} rows{turns}" if together > 1 else f"{each} a row"
 
 
 def step_of(row: Row) -> Step:
@@ -148,12 +149,11 @@ def step_of(row: Row) -> Step:
     page = row.page()
     page.update_from_flattened_dict(row.overrides())
     config, stream, _ = stage.read(page)
-    given = stream.batch_shapes()
     rows, sample = stream.global_rows, SAMPLE[row.stage]
     tokens = float(rows * stream.seq_len)
     batch = estimate.Batch(
-        rows=rows, length=stream.seq_len, images=math.prod(given.image_mask.shape),
-        unit=rows // given.images.shape[0], labelled=tokens / sample * LABELLED[row.stage],
+        rows=rows, length=stream.seq_len, images=stream.batch_slots, unit=stream.group_rows,
+        turns=stream.slot_turns, labelled=tokens / sample * LABELLED[row.stage],
     )  # fmt: skip
     shapes = jax.eval_shape(lambda r: qwenvl.init(config.model, r), jax.random.key(0))
     trained = {p.split("/")[0] for p in trees.flatten(shapes) if config.optim.is_trainable(p)}

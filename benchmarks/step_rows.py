@@ -25,9 +25,10 @@ def made_up(training, config, rng: np.random.Generator) -> Batch:
     """Full rows of samples of equal length, one image each, every image slot filled."""
     rows, T, Q = config.global_rows, config.seq_len, config.num_queries
     shapes = config.batch_shapes()
-    slots, together = config.image_slots, config.slot_rows
-    pictures = np.full(rows, slots // together)
-    pictures += np.arange(rows) % together < slots % together  # of each row of a group
+    together = config.group_rows
+    slots = np.resize(config.group_slots, rows // together)  # of each group
+    each, more = np.divmod(np.repeat(slots, together), together)
+    pictures = each + (np.arange(rows) % together < more)  # of each row
     decoder = training.model.decoder
     tokens = rng.integers(0, min(decoder.vocab_size, decoder.image_pad_id), (rows, T), np.int32)
     segments, positions = (np.zeros((rows, T), np.int32) for _ in range(2))
@@ -42,7 +43,8 @@ def made_up(training, config, rng: np.random.Generator) -> Batch:
                 tokens[row, a + 1 : a + 1 + Q] = decoder.image_pad_id
             targets[row, text : b - 1] = tokens[row, text + 1 : b]
     images = rng.integers(0, 256, shapes.images.shape, np.uint8)
-    mask = np.ones(shapes.image_mask.shape, bool)
+    mask = np.arange(shapes.image_mask.shape[1]) < slots[:, None]
+    images[~mask] = 0
     return Batch(tokens, targets, segments, positions, np.zeros_like(tokens), images, mask)
 
 
@@ -73,7 +75,7 @@ def unpack(batch: Batch) -> dict[str, np.ndarray]:
     }
 
 
-def work(training, batch: Batch, backend: str) -> dict[str, float]:
+def work(training, batch: Batch, backend: str, *, slots: int) -> dict[str, float]:
     """Matmul FLOPs of a step: what the samples must cost, and what our program multiplies."""
     from launch.plan.analytic import hardware_flops, kernel_on
     from qwenvl_jax.train import flops
@@ -100,7 +102,7 @@ def work(training, batch: Batch, backend: str) -> dict[str, float]:
         trained,
         rows=rows,
         length=length,
-        images=batch.image_mask.size,
+        images=slots,
         head_positions=labelled,  # a last chunk that is not full is left out
         kernel=kernel_on(backend),
     )

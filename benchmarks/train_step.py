@@ -106,7 +106,7 @@ def write_inputs(folder: Path, args: argparse.Namespace) -> dict:
         "samples": samples,
         "fill": np.mean(fill, axis=0).tolist(),
         "rows": list(batch.tokens.shape),
-        "slots": int(batch.image_mask.size),
+        "slots": config.batch_slots,
         "longest": [min(length), max(length)],
     }
     (folder / "about.json").write_text(json.dumps(about))
@@ -123,7 +123,12 @@ def ours(folder: Path, args: argparse.Namespace) -> dict:
 
     training, config = parse(args)
     began = time.perf_counter()
-    prepared = program.prepare(training, config.batch_shapes(), num_sources=len(config.sources))
+    prepared = program.prepare(
+        training,
+        config.batch_shapes(),
+        num_sources=len(config.sources),
+        group_slots=config.group_slots,
+    )
     compiled = time.perf_counter() - began
     memory = program.memory(prepared)
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
@@ -141,7 +146,9 @@ def ours(folder: Path, args: argparse.Namespace) -> dict:
     for step in range(len(json.loads((folder / "about.json").read_text())["rates"])):
         with np.load(folder / f"ours_{step}.npz") as file:
             batch = Batch(**file)
-        work.append(step_rows.work(training, batch, jax.default_backend()))
+        work.append(
+            step_rows.work(training, batch, jax.default_backend(), slots=config.batch_slots)
+        )
         start = time.perf_counter()
         state, metrics = prepared.train_step(state, frozen, trainer.put(batch, sharding))
         losses.append(float(metrics["loss"]))

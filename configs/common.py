@@ -164,6 +164,8 @@ def use_scenes(
             **seen,
             seq_len=256,
             slot_rows=1,
+            slot_turns=1,
+            look_ahead=64,
             global_rows=rows,
             virtual_shards=rows,
             num_workers=workers,

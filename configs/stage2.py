@@ -47,11 +47,12 @@ def get_config(arg: str = "") -> ConfigDict:
                 image_size=448,
                 num_queries=256,
                 seq_len=2048,
-                image_slots=4,  # a row holds about 3.6
-                slot_rows=1,  # rows that share them: 4 that share 15 leave fewer empty
+                image_slots=15,  # for 4 rows, which hold about 3.65 each
+                slot_rows=4,  # rows that have them together
+                slot_turns=2,  # microbatches that these rows are in: 8 slots for two, 7 for two
                 global_rows=1024,
                 virtual_shards=64,
-                look_ahead=64,
+                look_ahead=128,
                 seed=0,
                 num_workers=8,
             ),

@@ -61,7 +61,11 @@ def plan(
     known = memory.known_bytes(state_shapes, shardings, shapes, rules.batch_sharding(mesh))
     try:
         prepared = program.prepare(
-            training, shapes, num_sources=len(stream.sources), devices=topology.devices
+            training,
+            shapes,
+            num_sources=len(stream.sources),
+            group_slots=stream.group_slots,
+            devices=topology.devices,
         )
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -73,7 +77,7 @@ def plan(
     sees_all = windows.global_layers(training.model.vit)
     taken = None if sees_all is None else float(sees_all.mean())
     sizes = dict(mesh.shape)
-    rows, images = stream.global_rows, math.prod(shapes.image_mask.shape)
+    rows, images = stream.global_rows, stream.batch_slots
     labelled = rows * stream.seq_len / sample_tokens * labelled_tokens
     parts = sizes["data"] * sizes["fsdp"] * training.optim.accumulation
     rounds = math.ceil(labelled / parts / training.loss_chunk)
@@ -132,13 +136,13 @@ def find(config: ConfigDict, topology: Topology, arguments: list[str], out: Path
     from qwenvl_jax.model import qwenvl
 
     training, stream, _ = stage.read(config)
-    batch = stream.batch_shapes()
     samples = stream.global_rows * stream.seq_len / about["sample_tokens"]
     sizes = estimate.Batch(
         rows=stream.global_rows,
         length=stream.seq_len,
-        images=math.prod(batch.image_mask.shape),
-        unit=stream.global_rows // batch.images.shape[0],
+        images=stream.batch_slots,
+        unit=stream.group_rows,
+        turns=stream.slot_turns,
         labelled=samples * about["labelled_tokens"],
     )
     given = dict(config=training, batch=sizes)

@@ -1,7 +1,6 @@
 """A stage from its config page: parsed, checked, trained in a work directory."""
 
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -60,7 +59,8 @@ def read(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
     training.check_batch(
         rows=stream.global_rows,
         row_length=stream.seq_len,
-        images=math.prod(stream.batch_shapes().image_mask.shape),
+        images=stream.batch_slots,
+        turns=stream.slot_turns,
         image_size=stream.image_size,
         num_queries=stream.num_queries,
     )
@@ -108,6 +108,7 @@ def train(config: ConfigDict, workdir: str | Path) -> tuple[TrainState, dict]:
         workdir=workdir,
         run_config=plain,
         batch_shapes=stream.batch_shapes(),
+        group_slots=stream.group_slots,
         sources=[Source(source.name, source.language) for source in stream.sources],
         open_stream=open_stream,
         eval_batches=heldout_batches,

@@ -54,11 +54,19 @@ class SourceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class StreamConfig:
-    """Rows of `seq_len` positions, of which each `slot_rows` successive ones share `image_slots`
+    """Rows of `seq_len` positions, of which each `slot_rows` successive ones have `image_slots`
     images; see `qwenvl_jax/batch.py`.
 
     The vision tower computes every slot, filled or not. A few percent more slots than pictures
-    suffice where several rows share them; `slots_empty` in a run's metrics is what is left over.
+    suffice where several rows have them together; `slots_empty` in a run's metrics is what is left
+    over. A microbatch that has no room for so many rows of a device is no reason to have more:
+    the rows go to `slot_turns` microbatches, of which each has its share of the slots. Four rows
+    that have 15:
+
+        slot_turns   microbatch 0   1        2    3
+        1            rows 0 1 2 3: 15
+        2            rows 0 1: 8    2 3: 7
+        4            row 0: 4       1: 4     2: 4    3: 3
     """
 
     sources: tuple[SourceConfig, ...]
@@ -68,7 +76,8 @@ class StreamConfig:
     image_size: int
     num_queries: int
     global_rows: int
-    slot_rows: int = 1  # divides the rows that a device holds in a microbatch
+    slot_rows: int = 1  # a slot_turns-th of them divides a device's rows of a microbatch
+    slot_turns: int = 1  # divides slot_rows and the number of microbatches
     virtual_shards: int = 64
     look_ahead: int = 64  # samples among which a virtual shard chooses what fills a row
     seed: int = 0
@@ -78,7 +87,8 @@ class StreamConfig:
 
     def __post_init__(self):
         least = dict(seq_len=1, image_slots=0, image_size=1, num_queries=1, global_rows=1)
-        least |= dict(slot_rows=1, virtual_shards=1, look_ahead=1, num_workers=0, prefetch=1)
+        least |= dict(slot_rows=1, slot_turns=1, virtual_shards=1, look_ahead=1, num_workers=0)
+        least |= dict(prefetch=1)
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise ValueError(f"config.data.{name}={getattr(self, name)}: at least {minimum}")
@@ -103,6 +113,11 @@ class StreamConfig:
                 f"config.data.slot_rows={self.slot_rows} does not divide the {rows} rows of a batch"
                 " that a virtual shard fills (config.data.global_rows / config.data.virtual_shards)"
             )
+        if self.slot_rows % self.slot_turns:
+            raise ValueError(
+                f"config.data.slot_turns={self.slot_turns} does not divide"
+                f" config.data.slot_rows={self.slot_rows}"
+            )
         if self.image_slots and self.num_queries + 2 > self.seq_len:
             raise ValueError(
                 f"config.data.seq_len={self.seq_len} has no room for one image of"
@@ -123,11 +138,29 @@ class StreamConfig:
                 history.append((step, weights))
         return history
 
+    @property
+    def group_rows(self) -> int:
+        """Rows that share their image slots: those of `slot_rows` that are in one microbatch."""
+        return self.slot_rows // self.slot_turns
+
+    @property
+    def group_slots(self) -> tuple[int, ...]:
+        """Image slots of successive groups of rows, over and over; most first."""
+        each, more = divmod(self.image_slots, self.slot_turns)
+        return tuple(each + (turn < more) for turn in range(self.slot_turns))
+
+    @property
+    def batch_slots(self) -> int:
+        """Image slots that the vision tower computes for a batch."""
+        return self.global_rows // self.slot_rows * self.image_slots
+
     def batch_shapes(self) -> Batch:
-        """The global batch as arrays' shapes and dtypes, without the arrays."""
+        """The global batch as arrays' shapes and dtypes, without the arrays. Every group of rows
+        has an array of as many images as the first may have.
+        """
         import jax  # the only place: workers never come here
 
-        groups, slots = self.global_rows // self.slot_rows, self.image_slots
+        groups, slots = self.global_rows // self.group_rows, self.group_slots[0]
         text = jax.ShapeDtypeStruct((self.global_rows, self.seq_len), np.int32)
         pixels = (groups, slots, self.image_size, self.image_size, 3)
         images = jax.ShapeDtypeStruct(pixels, np.uint8)

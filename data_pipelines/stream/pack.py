@@ -28,7 +28,7 @@ def pack(
     """Indices, ascending, of the samples for the next row.
 
     The first is the oldest sample that fits: index 0, if its images fit into `slots`. Empty only
-    where no sample does, so never in the first row of a group.
+    where no sample does, so never in the first row of a group that has the most slots.
 
     Args:
       lengths: positions of each waiting sample, at most `row_length` each.

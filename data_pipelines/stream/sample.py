@@ -53,7 +53,7 @@ def make_text(data: bytes, config: StreamConfig, tokenizer: Tokenizer) -> Text |
         record = unpack(data)
     except ValueError:
         return "bad_record"
-    if len(record.images) > config.image_slots:
+    if len(record.images) > config.group_slots[0]:
         return "too_many_images"
     try:
         tokens, supervised = prompts.encode_spans(

@@ -42,7 +42,7 @@ class VirtualShard:
         self._taken, self._before = parts.taken, parts.before
         self._weights = config.weights_at(max(parts.step - 1, 0))
         self._mixture = self._mix()
-        self._free = config.image_slots  # of the group that the next row belongs to
+        self._free = 0  # image slots of the group that the next row belongs to
         self._skipped = dict(zip(REASONS, parts.skipped, strict=True))
         self._waiting = [
             (source, position, self._read_again(source, position))
@@ -129,15 +129,15 @@ class VirtualShard:
         """The next row: the fields of Batch without the batch dim, images without empty slots."""
         self._fill()
         config = self._config
-        place = self._rows % config.slot_rows
+        group, place = divmod(self._rows, config.group_rows)
         if place == 0:
-            self._free = config.image_slots
+            self._free = config.group_slots[group % config.slot_turns]
         chosen = pack(
             [len(sample.tokens) for _, _, sample in self._waiting],
             [len(sample.images) for _, _, sample in self._waiting],
             row_length=config.seq_len,
             slots=self._free,
-            rows=config.slot_rows - place,
+            rows=config.group_rows - place,
             most_samples=most_segments(config.seq_len) - 1,  # and padding
         )
         self._free -= sum(len(self._waiting[i][2].images) for i in chosen)

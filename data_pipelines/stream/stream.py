@@ -79,7 +79,7 @@ class Stream:
         grid = [[self._row() for _ in range(self._local)] for _ in range(per_shard)]
         self._states = np.stack([row.state for row in grid[-1]])
         ordered = [grid[j][s].fields for s in range(self._local) for j in range(per_shard)]
-        return collate(ordered, rows=self._config.slot_rows, slots=self._config.image_slots)
+        return collate(ordered, rows=self._config.group_rows, slots=self._config.group_slots[0])
 
     def _row(self) -> Row:
         row = next(self._rows)

@@ -44,6 +44,7 @@ class Batch(NamedTuple):
     length: int
     images: int
     unit: int  # rows that must stay in one microbatch of one device
+    turns: int  # divides the number of microbatches
     labelled: float  # tokens with a loss
 
 
@@ -83,6 +84,7 @@ def candidates(
             found += [
                 Candidate(*mesh.values(), accumulation, remat)
                 for accumulation in _divisors(micro)
+                if accumulation % batch.turns == 0
                 for remat in ("none", "dots", "full")
             ]
     return found

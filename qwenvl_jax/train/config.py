@@ -49,12 +49,20 @@ class TrainConfig:
     eval_every: int = 1000
 
     def check_batch(
-        self, *, rows: int, row_length: int, images: int, image_size: int, num_queries: int
+        self,
+        *,
+        rows: int,
+        row_length: int,
+        images: int,
+        turns: int,
+        image_size: int,
+        num_queries: int,
     ) -> None:
         """Whether batches of these sizes fit model and mesh.
 
         Args:
           images: slots of the whole batch.
+          turns: microbatches over which rows that have slots together are spread.
 
         Raises:
           ValueError: names the config keys that disagree.
@@ -89,4 +97,10 @@ class TrainConfig:
             raise ValueError(
                 f"config.optim.accumulation={self.optim.accumulation} does not divide"
                 f" config.data.global_rows={rows}; nearest that do: {sorted(near)}"
+            )
+        if self.optim.accumulation % turns:
+            raise ValueError(
+                f"config.data.slot_turns={turns} does not divide"
+                f" config.optim.accumulation={self.optim.accumulation}: so many microbatches have"
+                " image slots together"
             )

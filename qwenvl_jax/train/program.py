@@ -1,7 +1,7 @@
 """A stage's programs, compiled for a mesh before any weight exists."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -46,12 +46,18 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    config: TrainConfig, batch_shapes: Batch, *, num_sources: int, devices=None
+    config: TrainConfig,
+    batch_shapes: Batch,
+    *,
+    num_sources: int,
+    group_slots: Sequence[int] = (),
+    devices=None,
 ) -> Prepared:
     """Check the config against the mesh, then compile the train step.
 
     Args:
       batch_shapes: ShapeDtypeStructs of a global batch.
+      group_slots: see `step.make_train_step`.
       devices: what to build the mesh of; all devices by default.
 
     Raises:
@@ -65,7 +71,7 @@ def prepare(
     frozen, where, to_read, to_store = _as_read(config, shapes, shardings)
     batch_sharding = jax.tree.map(lambda _: rules.batch_sharding(mesh), batch_shapes)
     step = jax.jit(
-        make_train_step(config.model, config.optim, tx, **sizes),
+        make_train_step(config.model, config.optim, tx, group_slots=group_slots, **sizes),
         in_shardings=(shardings[0], where, batch_sharding),
         out_shardings=(shardings[0], rules.replicated(mesh)),
         donate_argnums=0,
@@ -136,7 +142,7 @@ def _check_rows(batch_shapes: Batch, config: TrainConfig, mesh: Mesh) -> None:
         raise ValueError(
             f"config.data.global_rows={rows} does not divide over data x fsdp = {ways} devices in"
             f" config.optim.accumulation={count} microbatches of whole groups of"
-            f" config.data.slot_rows={rows // groups} rows; nearest that do: {near}"
+            f" config.data.slot_rows / slot_turns = {rows // groups} rows; nearest that do: {near}"
         )
 
 

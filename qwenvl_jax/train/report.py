@@ -14,7 +14,6 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from qwenvl_jax.batch import Batch
 from qwenvl_jax.train import flops
 from qwenvl_jax.train.config import TrainConfig
 from qwenvl_jax.train.metrics import MetricWriter, Progress
@@ -55,11 +54,13 @@ class Report:
         config: TrainConfig,
         sources: list[Source],
         mesh: Mesh,
-        batch_shapes: Batch,
+        *,
+        positions: int,
+        slots: int,
     ):
+        """Positions and image slots are those of a batch."""
         self._workdir, self._config, self._sources = workdir, config, sources
-        self._positions = int(np.prod(batch_shapes.tokens.shape))
-        self._slots = int(np.prod(batch_shapes.image_mask.shape))
+        self._positions, self._slots = positions, slots
         kind = mesh.devices.flat[0].device_kind
         self._peak = flops.PEAK.get(kind, 0.0) * mesh.devices.size
         self._devices = f"{mesh.devices.size} x {kind}"

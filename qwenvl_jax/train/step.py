@@ -1,6 +1,8 @@
 """One optimiser step: gradients of the trainable part, accumulated over microbatches by a scan."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -56,6 +58,29 @@ def microbatches(batch: Batch, count: int) -> Batch:
     return jax.tree.map(split, batch)
 
 
+def by_slots(micro: Batch, group_slots: Sequence[int]) -> list[Batch]:
+    """Microbatches (M, ..) by the number of image slots that their groups of rows have, and images
+    and mask cut to these: microbatch m's have group_slots[m % len(group_slots)].
+
+    A microbatch that computes fewer images than others is another program, so equal numbers, which
+    stand side by side, are one.
+    """
+    turns, first, parts = len(group_slots), 0, []
+    for slots, same in itertools.groupby(group_slots):
+        here = slice(first, first + len(list(same)))
+        part = jax.tree.map(partial(_of_turns, turns=turns, here=here), micro)
+        images, mask = part.images[:, :, :slots], part.image_mask[:, :, :slots]
+        parts.append(part._replace(images=images, image_mask=mask))
+        first = here.stop
+    return parts
+
+
+def _of_turns(x: jax.Array, *, turns: int, here: slice) -> jax.Array:
+    """(M, ..) -> those whose number, modulo `turns`, is in a slice."""
+    rounds = x.reshape(x.shape[0] // turns, turns, *x.shape[1:])[:, here]
+    return rounds.reshape(rounds.shape[0] * rounds.shape[1], *x.shape[1:])
+
+
 def as_multiplied(model: ModelConfig, params: trees.Tree, frozen: trees.Tree) -> trees.Tree:
     """Trained parameters as a step's products read them, made once for all microbatches: matrices
     in the compute dtype and, with unrolled layers, a tower's blocks an array a layer.
@@ -82,12 +107,17 @@ def make_train_step(
     *,
     num_sources: int,
     chunk: int,
+    group_slots: Sequence[int] = (),
 ) -> Callable[[TrainState, trees.Tree, Batch], tuple[TrainState, Metrics]]:
     """The step function, to be jitted with `state` donated.
 
     The loss is the mean over the labelled tokens of the whole batch, so a microbatch adds its SUM
-    divided by the batch's
-    count: accumulation equals the large batch, whatever is labelled where.
+    divided by the batch's count: accumulation equals the large batch, whatever is labelled where.
+
+    Args:
+      chunk: labelled positions whose logits exist at once.
+      group_slots: image slots of successive groups of rows, over and over: what lies beyond them in
+      a batch is empty and is not computed (`by_slots`). All that the batch has by default.
     """
     rates = optim.schedule(config)
 
@@ -103,12 +133,15 @@ def make_train_step(
             return jax.tree.map(lambda total, x: total + x.astype(total.dtype), grads, new), sums
 
         read = as_multiplied(model, state.params, frozen)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), read)
-        grads, sums = jax.lax.scan(accumulate, zeros, microbatches(batch, config.accumulation))
+        grads = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), read)
+        micro, parts = microbatches(batch, config.accumulation), []
+        for part in by_slots(micro, group_slots or batch.image_mask.shape[1:]):
+            grads, sums = jax.lax.scan(accumulate, grads, part)
+            parts.append(sums)
         grads = qwenvl.blocks_together(grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), sums)
+        sums = jax.tree.map(lambda *x: sum(jnp.sum(part, axis=0) for part in x), *parts)
         metrics = {
             "loss": jnp.sum(sums["loss_sum"]) / labelled,
             "lr": rates(state.step),

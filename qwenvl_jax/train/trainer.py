@@ -3,7 +3,7 @@
 `run` is what a work directory lives through: compile, start or resume, then the loop.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,7 @@ def run(
     workdir: str | Path,
     run_config: dict,
     batch_shapes: Batch,
+    group_slots: Sequence[int],
     sources: list[Source],
     open_stream: Callable[[NamedSharding, np.ndarray | None], Any],
     eval_batches: Callable[[NamedSharding], Iterable[Batch]] | None = None,
@@ -99,6 +100,7 @@ def run(
     Args:
       run_config: the whole config as plain data, to be kept beside the weights.
       batch_shapes: ShapeDtypeStructs of the global batch.
+      group_slots: image slots of successive groups of rows, over and over (`step.by_slots`).
       sources: what the numbers in `Batch.sources` mean.
       open_stream: from the sharding of batches and an iterator state (None: the beginning) to the
       stream of this process's rows (`placement.held_shards`).
@@ -115,8 +117,10 @@ def run(
     starting.check(config.model, config.init)
     timer = Timer()
     with timer("compile"):
-        prepared = prepare(config, batch_shapes, num_sources=len(sources))
-    report = Report(Path(workdir), config, sources, prepared.mesh, batch_shapes)
+        prepared = prepare(config, batch_shapes, num_sources=len(sources), group_slots=group_slots)
+    slots = len(batch_shapes.images) // len(group_slots) * sum(group_slots)
+    size = dict(positions=batch_shapes.tokens.size, slots=slots)
+    report = Report(Path(workdir), config, sources, prepared.mesh, **size)
     needs = memory(prepared)
     report.memory(needs)
     checkpoints = Checkpoints(workdir, config.checkpoint, run_config)

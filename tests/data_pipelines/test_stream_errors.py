@@ -78,6 +78,7 @@ def test_empty_source(tmp_path):
         (dict(prefetch=0), "prefetch=0"),
         (dict(slot_rows=0), "slot_rows=0"),
         (dict(slot_rows=4), "slot_rows=4 does not divide the 2 rows"),
+        (dict(slot_rows=2, slot_turns=3), "slot_turns=3 does not divide config.data.slot_rows=2"),
         (dict(num_workers=-1), "num_workers=-1"),
         (dict(seq_len=4), "seq_len=4.*num_queries=3"),
         (dict(sources=()), "sources is empty"),

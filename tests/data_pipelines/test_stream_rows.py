@@ -71,18 +71,27 @@ def rows_of(batch, imgpad):
         assert not slots[~mask].any()
 
 
-@pytest.mark.parametrize("together", [1, 2, 4])
-def test_rows_are_as_the_batch_is_documented(config, tokenizer, together):
+@pytest.mark.parametrize(("together", "turns"), [(1, 1), (2, 1), (4, 1), (4, 2), (4, 4)])
+def test_rows_are_as_the_batch_is_documented(config, tokenizer, together, turns):
     """Every field against the drawing in batch.py, read from the ids and pixels alone; slots of a
-    row and slots that rows share.
+    row, slots that rows share, and slots that differ from microbatch to microbatch.
     """
     special = tokenizer.specials
     config = dataclasses.replace(
-        config, slot_rows=together, image_slots=max(SLOTS, 3 * together), global_rows=16
+        config,
+        slot_rows=together,
+        slot_turns=turns,
+        image_slots=max(SLOTS, 3 * together) if turns == 1 else 5,
+        global_rows=16,
     )
     stream = Stream(config)
+    batches = [next(stream) for _ in range(6)]
+    pictures = np.array([batch.image_mask.sum(axis=1) for batch in batches])
+    each = {1: [config.image_slots], 2: [3, 2], 4: [2, 1, 1, 1]}[turns]
+    most = pictures.reshape(-1, turns).max(axis=0)
+    assert (most <= each).all() and (turns == 1 or (most == each).all())
     seen = set()
-    for row in (row for _ in range(6) for row in rows_of(next(stream), special.imgpad)):
+    for row in (row for batch in batches for row in rows_of(batch, special.imgpad)):
         tokens, targets, segments, positions, sources, images = row
         filled = segments > 0
         assert not filled[filled.sum() :].any()  # padding comes last

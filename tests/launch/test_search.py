@@ -22,7 +22,7 @@ from qwenvl_jax.train import program
 from qwenvl_jax.train.config import TrainConfig
 from qwenvl_jax.train.optim import OptimConfig
 
-BATCH = estimate.Batch(rows=24, length=64, images=48, unit=1, labelled=384)
+BATCH = estimate.Batch(rows=48, length=64, images=96, unit=1, turns=1, labelled=768)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def given():
     return dict(config=TrainConfig(0, model, optim, loss_chunk=16), shapes=shapes, batch=BATCH)
 
 
-def accepted(config: TrainConfig, mesh: tuple[int, int, int]) -> list[int]:
+def accepted(config: TrainConfig, mesh: tuple[int, int, int], turns: int) -> list[int]:
     """Numbers of microbatches that the trainer's own checks let pass; nothing is compiled."""
     config, passed = dataclasses.replace(config, mesh=MeshConfig(*mesh)), []
     text = np.zeros((BATCH.rows, BATCH.length), np.int32)
@@ -44,9 +44,8 @@ def accepted(config: TrainConfig, mesh: tuple[int, int, int]) -> list[int]:
         optim = dataclasses.replace(config.optim, accumulation=accumulation)
         config = dataclasses.replace(config, optim=optim)
         try:
-            config.check_batch(
-                rows=BATCH.rows, row_length=64, images=48, image_size=56, num_queries=16
-            )
+            sizes = dict(rows=BATCH.rows, row_length=64, images=96, image_size=56, num_queries=16)
+            config.check_batch(turns=turns, **sizes)
             program.check(config, batch, make_mesh(config.mesh))
             passed.append(accumulation)
         except ValueError:
@@ -58,15 +57,17 @@ def accepted(config: TrainConfig, mesh: tuple[int, int, int]) -> list[int]:
     return passed
 
 
-def test_candidates_are_what_the_trainer_accepts(given):
+@pytest.mark.parametrize("turns", [1, 2])
+def test_candidates_are_what_the_trainer_accepts(given, turns):
     """All of 8 devices' meshes and numbers of microbatches, one by one."""
+    given = given | dict(batch=BATCH._replace(turns=turns))
     found = estimate.candidates(chips=8, **given)
     assert len(set(found)) == len(found)
     sizes = [s for s in itertools.product((1, 2, 4, 8), repeat=3) if np.prod(s) == 8]
     wanted = {
         Candidate(*mesh, accumulation, remat)
         for mesh in sizes
-        for accumulation in accepted(given["config"], mesh)
+        for accumulation in accepted(given["config"], mesh, turns)
         for remat in ("none", "dots", "full")
     }
     assert set(found) == wanted and len({c[:3] for c in found}) > 3

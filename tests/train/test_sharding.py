@@ -163,8 +163,19 @@ def test_rows_that_share_slots_stay_on_one_device():
     config = TrainConfig(seed=0, model=toy_model(), optim=optim_config(), mesh=MeshConfig(4, 1, 1))
     batch = sharing(packed_batch(np.random.default_rng(0)), 4)
     devices = jax.devices()[:4]
-    with pytest.raises(ValueError, match=r"config\.data\.slot_rows=4 .*nearest that do: \[16\]"):
+    with pytest.raises(ValueError, match=r"slot_turns = 4 rows; nearest that do: \[16\]"):
         program.prepare(config, shapes_of(batch), num_sources=2, devices=devices)
+
+
+def test_turns_that_do_not_divide_the_microbatches_are_named():
+    """Rows would be computed with the slots of others, and lose pictures."""
+    config = TrainConfig(seed=0, model=toy_model(), optim=optim_config(accumulation=3))
+    sizes = dict(rows=12, row_length=32, images=12, image_size=16, num_queries=4)
+    config.check_batch(turns=3, **sizes)
+    with pytest.raises(
+        ValueError, match="slot_turns=2 does not divide config.optim.accumulation=3"
+    ):
+        config.check_batch(turns=2, **sizes)
 
 
 def test_a_dim_that_does_not_divide_is_named():

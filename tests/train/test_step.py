@@ -12,7 +12,7 @@ from qwenvl_jax.model import qwenvl
 from qwenvl_jax.train import optim, step
 from qwenvl_jax.train import state as state_lib
 from qwenvl_jax.train.optim import OptimConfig
-from tests.batches import packed_batch, toy_model
+from tests.batches import PAD_ID, packed_batch, toy_model
 
 STAGE1 = r"(vit|adapter)/.*"
 
@@ -22,11 +22,12 @@ def optim_config(**changes) -> OptimConfig:
     return OptimConfig(**defaults | changes)
 
 
-def make(config: OptimConfig, model=None):
+def make(config: OptimConfig, model=None, group_slots=()):
     model = model or toy_model()
     tx = optim.make_optimizer(config, model.vit.layers)
     state, frozen = jax.jit(lambda s: state_lib.initialize(model, config, tx, s))(0)
-    train = jax.jit(step.make_train_step(model, config, tx, num_sources=2, chunk=16))
+    given = dict(num_sources=2, chunk=16, group_slots=group_slots)
+    train = jax.jit(step.make_train_step(model, config, tx, **given))
     return state, frozen, train
 
 
@@ -111,6 +112,44 @@ def test_microbatches_are_whole_groups_of_rows(together, count):
             seen.append(row)
         assert next(pictures, None) is None
     assert sorted(seen) == list(range(len(batch.tokens)))
+
+
+def in_turns(batch: Batch) -> tuple[Batch, tuple[int, ...]]:
+    """The same rows, odd ones without their last picture, and the slots that these turns need."""
+    counts = batch.image_mask.sum(axis=1)
+    mask, tokens = batch.image_mask.copy(), batch.tokens.copy()
+    for row in range(1, len(tokens), 2):
+        mask[row, counts[row] - 1] = False
+        pads = np.flatnonzero(tokens[row] == PAD_ID)
+        tokens[row, pads[-4:]] = 1
+    images = batch.images * mask[..., None, None, None]
+    slots = tuple(int(mask[turn::2].sum(axis=1).max()) for turn in (0, 1))
+    assert slots[0] > slots[1] > 0
+    return batch._replace(tokens=tokens, images=images, image_mask=mask), slots
+
+
+def test_slots_in_turns_are_the_same_step_of_fewer_images():
+    """A microbatch cut to its own slots must lose no picture and come once; the gradient is that of
+    a step that computes all slots of all rows.
+    """
+    count = 4
+    batch, slots = in_turns(packed_batch(np.random.default_rng(4)))
+    micro = jax.device_get(jax.jit(step.microbatches, static_argnums=1)(batch, count))
+    parts = jax.device_get(jax.jit(step.by_slots, static_argnums=1)(micro, slots))
+    assert [part.images.shape[2] for part in parts] == list(slots)
+    assert sum(len(part.tokens) for part in parts) == count
+    assert sum(part.image_mask.sum() for part in parts) == batch.image_mask.sum()
+    results = []
+    for given in ((), slots):
+        state, frozen, train = make(optim_config(accumulation=count), group_slots=given)
+        state, metrics = train(state, frozen, batch)
+        results.append((trees.flatten(state.opt_state), metrics))
+    (whole, wanted), (cut, found) = results
+    np.testing.assert_allclose(found["loss_sum"], wanted["loss_sum"], rtol=1e-5)
+    np.testing.assert_allclose(found["grad_norm"], wanted["grad_norm"], rtol=1e-5)
+    for path, leaf in whole.items():
+        scale = max(np.abs(leaf).max(), 1e-6)
+        np.testing.assert_allclose(cut[path] / scale, leaf / scale, atol=1e-4, err_msg=path)
 
 
 def test_losses_are_attributed_to_their_source():

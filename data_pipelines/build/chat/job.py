@@ -24,7 +24,7 @@ class ChatConfig(NamedTuple):
     """What a dialogue must fit, as in the stage that will read it, and how much may be bad."""
 
     seq_len: int = 2048
-    image_slots: int = 5
+    image_slots: int = 4
     num_queries: int = 256
     tokenizer: str = ""  # a file; empty: the installed Qwen vocabulary
     max_bad: float = 0.01  # share of entries; more of them, and nothing is written
