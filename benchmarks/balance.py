@@ -9,7 +9,7 @@ slots:
 
     filled            positions of rows in use
     slots / pictures  what the vision tower computes over what it must
-    fullest device    pictures of the fullest device in a batch over the mean, worst batch
+    fullest device    pictures of the fullest device of all batches over those of a mean one
 
 The first batches, whose rows are chosen from a queue that is still fresh, do not count.
 """
@@ -116,7 +116,7 @@ def write(folder: Path, task: str, language: str, records: int) -> str:
 def measure(config, devices: int, batches: int, skip: int) -> dict[str, float]:
     """Figures of the batches after the first `skip`."""
     stream = Stream(config)
-    filled, pictures, slots, samples, uneven = [], [], [], [], []
+    filled, pictures, slots, samples, fullest = [], [], [], [], 0
     for number in range(skip + batches):
         batch = next(stream)
         if number < skip:
@@ -126,7 +126,7 @@ def measure(config, devices: int, batches: int, skip: int) -> dict[str, float]:
         slots.append(config.batch_slots)
         samples.append(batch.segments.max(axis=1).sum())
         on_device = batch.image_mask.reshape(devices, -1).sum(axis=1)
-        uneven.append(on_device.max() / on_device.mean())
+        fullest = max(fullest, on_device.max())
     refused = {k: v for k, v in stream.metrics().items() if k.startswith("skipped/")}
     stream.close()
     assert not set(refused) - {"skipped/too_long"}, refused
@@ -134,7 +134,7 @@ def measure(config, devices: int, batches: int, skip: int) -> dict[str, float]:
     return {
         "filled": float(np.mean(filled)),
         "over": sum(slots) / sum(pictures),
-        "uneven": max(uneven),
+        "uneven": fullest * devices * batches / sum(pictures),
         "pictures": sum(pictures) / rows,
         "samples": sum(samples) / rows,
     }

@@ -103,6 +103,9 @@ STAGE2 = {
     "model.vit.position_grid": 32,  # the peer does not resample
     "loss_chunk": 512,
     "optim.accumulation": 1,
+    "data.slot_turns": 1,
+    "data.slot_rows": 1,
+    "data.image_slots": 4,
     "optim.vit_layer_decay": 1.0,
     **UNROLLED,
 }

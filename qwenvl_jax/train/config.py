@@ -102,5 +102,5 @@ class TrainConfig:
             raise ValueError(
                 f"config.data.slot_turns={turns} does not divide"
                 f" config.optim.accumulation={self.optim.accumulation}: so many microbatches have"
-                " image slots together"
+                " image slots together; with 1 each has its own"
             )
