@@ -139,10 +139,13 @@ def _check_rows(batch_shapes: Batch, config: TrainConfig, mesh: Mesh) -> None:
     unit = ways * count * (rows // groups)
     if rows % unit:
         near = [n * unit for n in (rows // unit, rows // unit + 1) if n]
+        fewer = [n for n in range(1, count) if groups % (ways * n) == 0]
+        more = f"; or config.optim.accumulation of {fewer}" if fewer else ""
         raise ValueError(
             f"config.data.global_rows={rows} does not divide over data x fsdp = {ways} devices in"
             f" config.optim.accumulation={count} microbatches of whole groups of"
             f" config.data.slot_rows / slot_turns = {rows // groups} rows; nearest that do: {near}"
+            + more
         )
 
 
