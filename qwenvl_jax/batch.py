@@ -9,7 +9,8 @@ tokens:
     positions   0     1   2     3   4    5   6   |   0    1   2     3    4     5   6   |  0   0
 
 B / G successive rows are a group and share its I image slots: the k-th `<imgpad>` of a group, row
-after row, takes query k % Q of the image in slot k // Q. Nothing else ties images to text.
+after row, takes query k % Q of the image in slot k // Q. Nothing else ties images to text. A group
+may have fewer slots than the array has for it (`config.data.slot_turns`): the last stay empty.
 Letters: B rows, T positions, G groups of rows, I image slots of a group, R image side in pixels.
 """
 

@@ -59,9 +59,8 @@ class StreamConfig:
 
     The vision tower computes every slot, filled or not. A few percent more slots than pictures
     suffice where several rows have them together; `slots_empty` in a run's metrics is what is left
-    over. A microbatch that has no room for so many rows of a device is no reason to have more:
-    the rows go to `slot_turns` microbatches, of which each has its share of the slots. Four rows
-    that have 15:
+    over. Where a microbatch has no room for so many rows of a device, they go to `slot_turns`
+    successive microbatches, of which each has its share of the slots. Four rows that have 15:
 
         slot_turns   microbatch 0   1        2    3
         1            rows 0 1 2 3: 15

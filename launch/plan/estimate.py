@@ -1,7 +1,7 @@
 """What a step needs by sizes alone, in a moment: the compiler's minutes go to the best of these.
 
-All but FLOPs is rough: beside the compiled rows of docs/scale.md bytes of a chip are 5 % below to
-22 % above (on GPUs 30 % below to 4 % above), seconds 40 % below to 40 % above, in stage 3 up to 3.2
+All but FLOPs is rough: beside the compiled rows of docs/scale.md bytes of a chip are 8 % below to
+22 % above (on GPUs 32 % below to 4 % above), seconds 40 % below to 60 % above, in stage 3 up to 3.1
 times as many for the memory. Which of two candidates is the better one is what counts here, and the
 compiled program has the last word.
 """

@@ -26,21 +26,21 @@ COMPILED = {
     "stage1_v5p-512": Compiled(56.0, 1437.2, 0.935, 0.211),
     "stage1_v6e-256": Compiled(19.8, 1437.2, 1.448, 0.846),
     "stage2_v4-512": Compiled(22.1, 546.7, 0.942, 0.554),
-    "stage2_v5e-256": Compiled(10.7, 558.4, 1.151, 1.479),
+    "stage2_v5e-256": Compiled(12.7, 546.7, 1.100, 1.097),
     "stage2_v5p-128": Compiled(60.4, 2173.9, 1.648, 0.687),
     "stage2_v5p-512": Compiled(58.2, 543.5, 0.392, 0.119),
-    "stage2_v6e-256": Compiled(18.7, 557.7, 0.641, 0.365),
-    "stage3_v4-512": Compiled(2.6, 13.9, 0.014, 0.047),
-    "stage3_v5e-256": Compiled(2.7, 13.9, 0.023, 0.071),
+    "stage2_v6e-256": Compiled(18.9, 544.6, 0.632, 0.365),
+    "stage3_v4-512": Compiled(2.6, 13.3, 0.014, 0.045),
+    "stage3_v5e-256": Compiled(2.6, 13.3, 0.022, 0.068),
     "stage3_v5p-128": Compiled(7.4, 52.7, 0.056, 0.037),
-    "stage3_v5p-512": Compiled(2.7, 13.9, 0.021, 0.024),
-    "stage3_v6e-256": Compiled(2.6, 13.9, 0.011, 0.032),
+    "stage3_v5p-512": Compiled(2.7, 13.3, 0.021, 0.023),
+    "stage3_v6e-256": Compiled(2.6, 13.3, 0.011, 0.030),
     "stage1_h100-8": Compiled(62.8, 45621.4, 22.369, 7.217),
     "stage1_h100-64": Compiled(61.8, 5702.7, 2.801, 0.919),
-    "stage2_h100-8": Compiled(50.3, 17739.7, 9.593, 6.884),
-    "stage2_h100-64": Compiled(47.7, 2217.5, 1.143, 1.089),
+    "stage2_h100-8": Compiled(50.5, 17320.7, 9.349, 6.730),
+    "stage2_h100-64": Compiled(47.7, 2165.1, 1.113, 1.065),
     "stage3_h100-8": Compiled(33.8, 417.0, 0.223, 0.186),
-    "stage3_h100-64": Compiled(9.9, 54.5, 0.043, 0.125),
+    "stage3_h100-64": Compiled(9.9, 52.2, 0.041, 0.124),
 }
 
 
@@ -64,6 +64,7 @@ def test_estimates_are_near_what_was_compiled(row):
     assert guess.hbm / 2**30 == pytest.approx(compiled.gib, rel=off)
     assert guess.compute * rate / 1e12 == pytest.approx(compiled.tflop, rel=0.02)
     # On a v5p's whole torus weights are gathered by sums, which send twice as much.
-    assert 0.6 < guess.links / compiled.links < 1.4
-    # In stage 3, with eight at work on a row, what a layer gathers does not leave the chip.
-    assert 0.75 < guess.memory / compiled.memory < (4 if row.stage == "stage3" else 1.5)
+    assert 0.6 < guess.links / compiled.links < 1.45
+    # With eight at work on a row, as in stage 3, what a layer gathers does not leave the chip; with
+    # four, some of it.
+    assert 0.75 < guess.memory / compiled.memory < (4 if row.stage == "stage3" else 1.6)
