@@ -1,6 +1,7 @@
 """Which mesh, number of microbatches and remat policy is best: many by sizes, a few compiled."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,9 @@ from launch.plan.estimate import Candidate, Estimate
 from launch.plan.report import FITS
 
 ROOM = 1.25  # an estimate may be so far above what fits and be tried all the same
+# Meshes that split the batch in another way, all else the same, are within a percent or two of each
+# other: one more of them must look so much better than what is not like any that was tried.
+LIKE = 1.03
 
 Compile = Callable[[Candidate], dict[str, Any] | str]  # a plan, or why there is none
 
@@ -35,7 +39,8 @@ def search(
 
     What a compiled program needs corrects the estimates of the same remat policy, so that one which
     does not fit, or for which the compiler finds no room, takes those that need more along with it.
-    A candidate that does not compile is told of in the result and ends nothing.
+    A candidate that does not compile is told of in the result and ends nothing. One that differs
+    from a tried one that fits by data and fsdp alone counts as `LIKE` times as slow for each.
 
     Args:
       limit: bytes of a chip.
@@ -46,18 +51,21 @@ def search(
     """
     tried: list[Tried] = []
     off: dict[str, float] = {}  # remat -> compiled over estimated bytes
-    left = sorted(estimates, key=lambda c: (estimates[c].rank, c))
+    fit: Counter[tuple] = Counter()  # of such as are alike, those that were tried and fit
+    left = list(estimates)
     with tqdm.tqdm(total=at_most, desc="compiled", unit="plan") as bar:
         while len(tried) < at_most:
             room = {remat: FITS * limit / factor for remat, factor in off.items()}
             left = [c for c in left if estimates[c].hbm <= room.get(c.remat, ROOM * FITS * limit)]
             if not left:
                 break
-            candidate = left.pop(0)
+            candidate = min(left, key=lambda c: (estimates[c].rank * LIKE ** fit[_kind(c)], c))
+            left.remove(candidate)
             bar.set_postfix_str(candidate.name)
             made = compile_one(candidate)
             plan, error = (None, made) if isinstance(made, str) else (made, "")
             tried.append(Tried(candidate, estimates[candidate], plan, error))
+            fit[_kind(candidate)] += tried[-1].fits
             if plan:
                 off[candidate.remat] = plan["hbm_bytes"] / estimates[candidate].hbm
             elif error.startswith("RESOURCE_EXHAUSTED"):  # it needs more than a chip has
@@ -65,6 +73,10 @@ def search(
                 off[candidate.remat] = max(off.get(candidate.remat, 0.0), least)
             bar.update()
     return sorted(tried, key=_order)
+
+
+def _kind(candidate: Candidate) -> tuple:
+    return candidate.tensor, candidate.accumulation, candidate.remat
 
 
 def _order(tried: Tried) -> tuple[bool, float]:

@@ -112,6 +112,22 @@ def run(estimates, plans, at_most):
     return found, asked
 
 
+def test_a_search_does_not_spend_itself_on_one_kind():
+    """Ways to split the batch differ by less than estimates are off: four of them, compiled one
+    after the other, kept the best number of microbatches from being tried at all.
+    """
+    alike = [Candidate(n, 64 // n, 1, 2, "full") for n in (1, 2, 4, 8)]
+    other = Candidate(1, 64, 1, 8, "dots")
+    estimates = {c: guess(400 - n, 3.0 + n / 1000) for n, c in enumerate(alike)}
+    estimates |= {other: guess(100, 3.05)}
+    plans = {c: made(400, 3.1) for c in alike} | {other: made(100, 2.9)}
+    found, asked = run(estimates, plans, at_most=2)
+    assert asked == [alike[0], other] and found[0].candidate == other
+    plans[alike[0]] = made(901, 3.1)  # what does not fit keeps none like it from being tried
+    estimates |= {c: guess(300, 3.0 + n / 1000) for n, c in enumerate(alike[1:], 1)}
+    assert run(estimates, plans, at_most=2)[1] == alike[:2]
+
+
 def test_a_search_takes_the_fastest_that_fits():
     """The estimates' favourite does not fit, the next does not compile: neither ends the search nor
     wins it, and what would need more than the first is not tried at all.
