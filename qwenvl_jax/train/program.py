@@ -64,7 +64,7 @@ def prepare(
       ValueError: sizes that do not fit the mesh; names dim and axis.
     """
     mesh = mesh_lib.make_mesh(config.mesh, devices)
-    check(config, batch_shapes, mesh)
+    check(config, batch_shapes, mesh, turns=len(group_slots) or 1)
     tx = optim.make_optimizer(config.optim, config.model.vit.layers)
     shapes, shardings = layout(config, mesh)
     sizes = {"num_sources": num_sources, "chunk": config.loss_chunk}
@@ -112,13 +112,16 @@ def _as_read(config: TrainConfig, shapes: tuple, shardings: tuple):
     )
 
 
-def check(config: TrainConfig, batch_shapes: Batch, mesh: Mesh) -> None:
+def check(config: TrainConfig, batch_shapes: Batch, mesh: Mesh, *, turns: int = 1) -> None:
     """Whether rows and heads divide over the mesh; `layout` looks at the parameters.
+
+    Args:
+      turns: what the number of microbatches is a multiple of (`TrainConfig.check_batch`).
 
     Raises:
       ValueError: names config key, axis and sizes that work.
     """
-    _check_rows(batch_shapes, config, mesh)
+    _check_rows(batch_shapes, config, mesh, turns)
     _check_heads(config, mesh)
 
 
@@ -133,13 +136,13 @@ def layout(config: TrainConfig, mesh: Mesh) -> tuple[tuple, tuple]:
     return shapes, state_lib.shardings(mesh, tx, *shapes)
 
 
-def _check_rows(batch_shapes: Batch, config: TrainConfig, mesh: Mesh) -> None:
+def _check_rows(batch_shapes: Batch, config: TrainConfig, mesh: Mesh, turns: int) -> None:
     ways, count = mesh.shape["data"] * mesh.shape["fsdp"], config.optim.accumulation
     rows, groups = batch_shapes.tokens.shape[0], batch_shapes.images.shape[0]
     unit = ways * count * (rows // groups)
     if rows % unit:
         near = [n * unit for n in (rows // unit, rows // unit + 1) if n]
-        fewer = [n for n in range(1, count) if groups % (ways * n) == 0]
+        fewer = [n for n in range(turns, count, turns) if groups % (ways * n) == 0]
         more = f"; or config.optim.accumulation of {fewer}" if fewer else ""
         raise ValueError(
             f"config.data.global_rows={rows} does not divide over data x fsdp = {ways} devices in"

@@ -1,4 +1,4 @@
-"""One optimiser step: gradients of the trainable part, accumulated over microbatches by a scan."""
+"""One optimiser step: gradients of the trainable part, accumulated over microbatches by scans."""
 
 import itertools
 from collections.abc import Callable, Sequence

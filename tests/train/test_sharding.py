@@ -167,6 +167,10 @@ def test_rows_that_share_slots_stay_on_one_device():
     named = r"slot_turns = 4 rows; nearest that do: \[16\]; or config.optim.accumulation of \[1\]"
     with pytest.raises(ValueError, match=named):
         program.prepare(config, shapes_of(batch), num_sources=2, devices=devices)
+    # With two turns one microbatch would be refused as well: it is not proposed.
+    given = dict(num_sources=2, group_slots=(4, 3), devices=devices)
+    with pytest.raises(ValueError, match=r"nearest that do: \[16\]$"):
+        program.prepare(config, shapes_of(batch), **given)
 
 
 def test_turns_that_do_not_divide_the_microbatches_are_named():
