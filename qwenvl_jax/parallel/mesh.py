@@ -6,6 +6,8 @@ tensor  splits heads and MLP width inside a layer
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -51,7 +53,26 @@ def make_mesh(config: MeshConfig, devices=None) -> Mesh:
     typing). An axis may span a part of a torus dim: 2 x 128 on 4 x 8 x 8 chips is a mesh.
     """
     devices = jax.devices() if devices is None else devices
-    placed = mesh_utils.create_device_mesh(
-        config.sizes(len(devices)), devices, allow_split_physical_axes=True
-    )
+    placed = place(config.sizes(len(devices)), devices)
     return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def place(sizes: tuple[int, int, int], devices: Sequence[Any]) -> np.ndarray:
+    """Devices as an array of these sizes, neighbours along an axis near each other. TPU slices are
+    parts of `data`: the network between them carries a step's gradients and nothing else.
+
+    Raises:
+      ValueError: `data` is no multiple of the number of slices.
+    """
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    data, *inside = sizes
+    if data % slices:
+        raise ValueError(
+            f"config.mesh.data={data} is no multiple of the {slices} slices, which it goes over;"
+            f" nearest: {sorted({max(data // slices, 1) * slices, (data // slices + 1) * slices})}"
+        )
+    if slices == 1:
+        return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    return mesh_utils.create_hybrid_device_mesh(
+        (data // slices, *inside), (slices, 1, 1), devices, allow_split_physical_axes=True
+    )

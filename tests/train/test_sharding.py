@@ -2,6 +2,8 @@
 replicated.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from qwenvl_jax import trees
 from qwenvl_jax.parallel import rules
-from qwenvl_jax.parallel.mesh import MeshConfig
+from qwenvl_jax.parallel.mesh import MeshConfig, place
 from qwenvl_jax.train import program, trainer
 from qwenvl_jax.train.config import TrainConfig
 from tests.batches import packed_batch, shapes_of, toy_model
@@ -206,3 +208,28 @@ def test_unrolled_layers_read_a_frozen_vit_layer_by_layer():
     stored = trees.flatten(prepared.to_store(frozen))
     for path, leaf in trees.flatten(stacks).items():
         np.testing.assert_array_equal(stored[path], leaf, err_msg=path)
+
+
+@dataclasses.dataclass(frozen=True)
+class OfSlice:
+    """Where a TPU of one of several slices says that it is."""
+
+    id: int
+    slice_index: int
+    process_index: int
+    platform: str = "cpu"
+    device_kind: str = "cpu"
+
+
+def test_slices_are_parts_of_data():
+    """Weights gathered, or products summed, over the network between slices would take longer than
+    the step; in one mesh JAX refuses devices of several.
+    """
+    devices = [OfSlice(n, n // 8, n // 4) for n in range(16)]
+    placed = place((4, 2, 2), devices)
+    assert placed.shape == (4, 2, 2)
+    assert {device.id for device in placed.flat} == set(range(16))
+    for part, slice_index in zip(placed, (0, 0, 1, 1), strict=True):
+        assert {device.slice_index for device in part.flat} == {slice_index}
+    with pytest.raises(ValueError, match=r"data=1 is no multiple of the 2 slices.*nearest: \[2\]"):
+        place((1, 8, 2), devices)
