@@ -191,6 +191,8 @@ def main(_) -> None:
             print(search.text(found, considered=considered))
             sys.exit(0 if found and found[0].fits else 1)
         logging.info("compiling for %d chips; this takes minutes", len(topology.devices))
+        if values.slices > 1:
+            logging.warning("what goes over the network between slices is not counted")
         if out:
             out.mkdir(parents=True, exist_ok=True)
         made = plan(values.config, topology, out=out, **about)
