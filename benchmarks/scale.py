@@ -167,10 +167,11 @@ def step_of(row: Row) -> Step:
     )
 
 
+BOUNDS = ("compute", "hbm", "link", "network")
 HEAD = (
     "| stage | pod | data x fsdp x tensor | microbatches | slots | GiB a chip | TFLOP a chip |"
-    " by sizes | x ideal | of pictures alone | compute / memory / links, s | utilisation, at most |"
-    " pictures/s a chip | days | chip-hours |"
+    " by sizes | x ideal | of pictures alone | compute / memory / links / network, s |"
+    " utilisation, at most | pictures/s a chip | days | chip-hours |"
 )
 
 
@@ -186,7 +187,7 @@ def line(row: Row, plan: dict[str, Any]) -> str:
         f"{plan['flops_hardware'] / plan['flops_analytic'] - 1:+.1%}",
         f"{plan['flops_hardware'] / step.ideal:.2f}",
         f"{plan['flops_hardware'] / step.of_pictures:.2f}",
-        " / ".join(f"{plan[f'{kind}_seconds']:.2f}" for kind in ("compute", "hbm", "link")),
+        " / ".join(f"{plan[f'{kind}_seconds']:.2f}" for kind in BOUNDS),
         f"{plan['mfu']:.0%}", f"{pictures:.1f}",
         f"{plan['stage_days']:.2f}", f"{plan['stage_chip_hours']:,.0f}",
     ]  # fmt: skip

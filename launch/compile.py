@@ -46,7 +46,7 @@ def plan(
     import jax
 
     from launch import stage
-    from launch.plan import cost, hlo, memory, report, traffic
+    from launch.plan import collectives, hlo, matmuls, memory, report, traffic
     from launch.plan.analytic import hardware_flops, kernel_on
     from launch.plan.serial import serial
     from qwenvl_jax.model import windows
@@ -92,7 +92,7 @@ def plan(
         remat=training.model.remat,
         accumulation=training.optim.accumulation,
         memory=memory.by_kind(prepared, known, compiled),
-        hardware=cost.matmul_flops(compiled),
+        hardware=matmuls.flops(compiled),
         analytic=hardware_flops(
             training.model,
             towers,
@@ -111,7 +111,7 @@ def plan(
             context=sample_tokens / 2,
         ),
         traffic=traffic.memory_bytes(compiled),
-        found=cost.collectives(compiled, sizes),
+        found=collectives.find(compiled, sizes),
         serial=serial(compiled, topology, sizes) if topology.platform == "gpu" else None,
         images=images,
         steps=training.optim.steps,
@@ -147,6 +147,7 @@ def find(config: ConfigDict, topology: Topology, arguments: list[str], out: Path
     )
     given = dict(config=training, batch=sizes)
     given["shapes"] = jax.eval_shape(lambda r: qwenvl.init(training.model, r), jax.random.key(0))
+    given["slices"] = topology.islands if topology.platform == "tpu" else 1
     known = estimate.candidates(chips=len(topology.devices), **given)
     everyone = tuple(range(len(topology.devices)))
     given["chip"] = topology.chip._replace(link_rate=topology.rate(everyone))
@@ -191,8 +192,6 @@ def main(_) -> None:
             print(search.text(found, considered=considered))
             sys.exit(0 if found and found[0].fits else 1)
         logging.info("compiling for %d chips; this takes minutes", len(topology.devices))
-        if values.slices > 1:
-            logging.warning("what goes over the network between slices is not counted")
         if out:
             out.mkdir(parents=True, exist_ok=True)
         made = plan(values.config, topology, out=out, **about)

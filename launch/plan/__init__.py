@@ -1,1 +1,1 @@
-"""What a compiled step costs on hardware that is not there: hlo -> cost -> roofline -> report."""
+"""What a compiled step costs on hardware that is not there: read by `hlo`, told by `report`."""

@@ -11,15 +11,16 @@ class Chip(NamedTuple):
     hbm: int  # bytes that a program may use
     hbm_rate: float  # bytes a second
     link_rate: float  # bytes a second that leave a chip, over all its links together
-    network_rate: float | None = None  # of a GPU, to other hosts; a TPU's links go all the way
+    network_rate: float  # a chip's share of what goes to other hosts, of a TPU to other slices
 
 
 _GIB = 2**30
 CHIPS = {
-    "v4": Chip(275e12, 32 * _GIB, 1.2e12, 300e9),
-    "v5e": Chip(197e12, 16 * _GIB, 0.82e12, 200e9),
-    "v5p": Chip(459e12, 95 * _GIB, 2.765e12, 600e9),
-    "v6e": Chip(918e12, 32 * _GIB, 1.64e12, 448e9),
+    # Google states no network for v4: what PaLM's two pods reached, 81 Tbit/s of 6,144 chips.
+    "v4": Chip(275e12, 32 * _GIB, 1.2e12, 300e9, 1.65e9),
+    "v5e": Chip(197e12, 16 * _GIB, 0.82e12, 200e9, 3.125e9),  # 6.4 Tbit/s of a pod's 256
+    "v5p": Chip(459e12, 95 * _GIB, 2.765e12, 600e9, 6.25e9),
+    "v6e": Chip(918e12, 32 * _GIB, 1.64e12, 448e9, 12.5e9),  # 25.6 Tbit/s of a pod's 256
     # SXM, with a network port of 400 Gbit/s each.
     "h100": Chip(989.4e12, 84_942_979_072, 3.352e12, 450e9, 50e9),
     "h200": Chip(989.4e12, 151_397_597_184, 4.8e12, 450e9, 50e9),
@@ -30,11 +31,20 @@ class Topology(NamedTuple):
     name: str
     chip: Chip
     devices: list[Any]
-    per_host: int | None = None  # GPUs that are joined by their own links; None: all chips are
+    linked: int  # neighbours that are joined by links: the GPUs of a host, the TPUs of a slice
 
     @property
     def platform(self) -> str:
-        return "tpu" if self.per_host is None else "gpu"
+        return "gpu" if self.name.partition(":")[0] in gpus.NAMES else "tpu"
+
+    @property
+    def islands(self) -> int:
+        """Hosts of GPUs or slices of TPUs, which only the network joins."""
+        return len(self.devices) // self.linked
+
+    def crosses(self, group: tuple[int, ...]) -> bool:
+        """Whether a collective's devices, by their ids, need the network."""
+        return len({member // self.linked for member in group}) > 1
 
     def rate(self, group: tuple[int, ...]) -> float:
         """Bytes a second at which a device of a collective sends.
@@ -42,9 +52,9 @@ class Topology(NamedTuple):
         Rings over hosts leave each by all ports of those that take part, so that many members a
         host share what goes out.
         """
-        if self.per_host is None or len({member // self.per_host for member in group}) < 2:
+        if not self.crosses(group):
             return self.chip.link_rate
-        here = sum(member // self.per_host == group[0] // self.per_host for member in group)
+        here = sum(member // self.linked == group[0] // self.linked for member in group)
         return min(self.chip.link_rate, here * self.chip.network_rate)
 
 
@@ -63,7 +73,8 @@ def get_topology(name: str, *, slices: int = 1) -> Topology:
             f" h100:4x8 (hosts x GPUs); chips are {', '.join(CHIPS)}"
         )
     if family not in gpus.NAMES:
-        return Topology(name, CHIPS[family], tpus.devices(name, slices=slices))
+        found = tpus.devices(name, slices=slices)
+        return Topology(name, CHIPS[family], found, len(found) // slices)
     if slices > 1:
         raise ValueError(f"--slices={slices}: GPUs have hosts, {family}:{slices}x{shape}")
     hosts, per_host = map(int, shape.split("x")) if "x" in shape else (1, int(shape))

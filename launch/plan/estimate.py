@@ -60,12 +60,13 @@ class Estimate(NamedTuple):
     memory: float
     links: float
     sums: float = 0.0  # of the links, those over `tensor`
+    network: float = 0.0  # between TPU slices
     serial: bool = False  # kernels one after the other, as on GPUs
 
     @property
     def seconds(self) -> float:
         if not self.serial:
-            return max(self.compute, self.memory, self.links)
+            return max(self.compute, self.memory, self.links, self.network)
         kernels = self.compute + BOUND_BY_MEMORY * self.memory
         # The next product needs a sum over `tensor`; weights are waited for the more, the less
         # there is to do meanwhile.
@@ -77,23 +78,24 @@ class Estimate(NamedTuple):
         """Less is better: what hides behind the slowest counts a little too."""
         if self.serial:
             return self.seconds
-        return self.seconds + 0.1 * (self.compute + self.memory + self.links)
+        return self.seconds + 0.1 * (self.compute + self.memory + self.links + self.network)
 
 
 def candidates(
-    shapes: trees.Tree, config: TrainConfig, batch: Batch, chips: int
+    shapes: trees.Tree, config: TrainConfig, batch: Batch, chips: int, slices: int = 1
 ) -> list[Candidate]:
     """Every mesh, number of microbatches and remat policy whose sizes divide.
 
     Args:
       shapes: all parameters.
+      slices: of TPUs, which are parts of `data`.
     """
     found = []
     for tensor in (t for t in (1, 2, 4, 8) if _heads_divide(config, t)):
         for fsdp in _divisors(chips // tensor) if chips % tensor == 0 else []:
             mesh = {"data": chips // tensor // fsdp, "fsdp": fsdp, "tensor": tensor}
             micro, rest = divmod(batch.rows, batch.unit * mesh["data"] * fsdp)
-            if rest or not _weights_divide(shapes, mesh):
+            if rest or mesh["data"] % slices or not _weights_divide(shapes, mesh):
                 continue
             found += [
                 Candidate(*mesh.values(), accumulation, remat)
@@ -129,6 +131,7 @@ def estimate(
     batch: Batch,
     chip: Chip,
     kernel: Kernel,
+    slices: int = 1,
 ) -> Estimate:
     """The candidate on one chip of many."""
     mesh = {axis: getattr(candidate, axis) for axis in ("data", "fsdp", "tensor")}
@@ -172,6 +175,7 @@ def estimate(
         memory=traffic / chip.hbm_rate,
         links=candidate.accumulation * (sent + added) / chip.link_rate,
         sums=candidate.accumulation * added / chip.link_rate,
+        network=candidate.accumulation * 4 * learnt * (1 - 1 / slices) / chip.network_rate,
         serial=kernel == "cudnn",
     )
 

@@ -148,10 +148,10 @@ def _runs(
         for instruction in computations[name].values():
             for key, names in called(instruction).items():
                 loop = key in ("body", "condition")
-                inner = times * (trip_count(computations, instruction, rounds) if loop else 1)
+                trips = trip_count(computations, name, instruction, rounds) if loop else 1
                 for place, inside in enumerate(names):
                     if inside in computations:
-                        visit(inside, inner * _share(key, place, len(names), taken))
+                        visit(inside, times * trips * _share(key, place, len(names), taken))
 
     visit(entry, 1.0)
     return dict(runs)
@@ -167,12 +167,19 @@ def _share(key: str, place: int, branches: int, taken: float | None) -> float:
 
 
 def trip_count(
-    computations: dict[str, dict[str, Instruction]], loop: Instruction, rounds: float | None
+    computations: dict[str, dict[str, Instruction]],
+    around: str,
+    loop: Instruction,
+    rounds: float | None,
 ) -> float:
     """How often a `while` goes round: `rounds` where its limit is computed.
 
+    Args:
+      around: the computation that the loop stands in.
+
     Raises:
-      ValueError: its condition is not `i < constant`, and `rounds` is not given.
+      ValueError: its condition is not `i < constant`, and `rounds` is not given; or what it begins
+      at is not known.
     """
     known = re.search(r'known_trip_count[^\d]*"?n"?[^\d]*(\d+)', loop.text)
     if known:
@@ -184,18 +191,28 @@ def trip_count(
         return rounds
     if len(limits) != 1:
         raise ValueError(f"HLO loop {loop.name}: no single limit in its condition: {limits}")
-    return limits[0] / _step(computations, loop)
-
-
-def _step(computations: dict[str, dict[str, Instruction]], loop: Instruction) -> int:
-    """By how much a round moves on what the condition looks at: 1 but for unrolled loops."""
-    condition = computations[called(loop)["condition"][0]]
-    body = computations[called(loop)["body"][0]]
     counter = next((i for i in condition.values() if i.root), None)
     watched = condition.get(counter.operands[0]) if counter and counter.operands else None
     if watched is None or watched.op != "get-tuple-element":
-        return 1
+        raise ValueError(f"HLO loop {loop.name}: what its condition looks at is not known")
     place = int(re.search(r"index=(\d+)", watched.text)[1])
+    first = _start(computations[around], loop, place)
+    return (limits[0] - first) / _step(computations[called(loop)["body"][0]], place)
+
+
+def _start(around: dict[str, Instruction], loop: Instruction, place: int) -> int:
+    """What a loop's counter begins with: 1 where its first round was moved ahead of it."""
+    given = around[loop.operands[0]]
+    value = around.get(given.operands[place]) if given.op == "tuple" else None
+    while value is not None and value.op == "copy":
+        value = around.get(value.operands[0])
+    if value is None or value.op != "constant":
+        raise ValueError(f"HLO loop {loop.name}: what its counter begins with is not known")
+    return int(re.match(r"(\d+)\)", value.text)[1])
+
+
+def _step(body: dict[str, Instruction], place: int) -> int:
+    """By how much a round moves the counter on: 1 but for unrolled loops."""
     root = next(i for i in body.values() if i.root)
     moved = body.get(root.operands[place])
     if moved is None or moved.op != "add":

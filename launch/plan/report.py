@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from launch.plan.chips import Topology
-from launch.plan.cost import Collective, by_kind_and_axis
+from launch.plan.collectives import Collective, by_kind_and_axis
 from launch.plan.serial import Serial
 
 FITS = 0.9  # of a chip's memory: the rest is for what the compiler does not count
@@ -36,6 +36,7 @@ class Plan:
     compute_seconds: float
     hbm_seconds: float
     link_seconds: float
+    network_seconds: float  # of collectives over GPU hosts or TPU slices
     kernel_seconds: float | None  # of a GPU: one after the other, each at its own bound
     wait_seconds: float | None  # of a GPU: for links, what its kernels do not cover
     step_seconds: float
@@ -64,9 +65,9 @@ def make_plan(
     steps: int,
     **about: Any,
 ) -> Plan:
-    """Roofline: compute, memory and links each at their peak and all at once, so the step takes as
-    long as the slowest; on GPUs kernels take turns, and the program says which of the links'
-    work they cover. A real step takes longer.
+    """Roofline: compute, memory, links and the network each at their peak and all at once, so the
+    step takes as long as the slowest; on GPUs kernels take turns, and the program says what of
+    collectives they cover. A real step takes longer.
 
     Args:
       hardware, traffic, found, serial: of a chip.
@@ -76,8 +77,12 @@ def make_plan(
     bounds = {
         "compute": hardware / chip.flops,
         "memory": traffic / chip.hbm_rate,
-        "links": sum(c.sent / topology.rate(c.group) for c in found),
+        "links": 0.0,
+        "network": 0.0,
     }
+    for one in found:
+        way = "network" if topology.crosses(one.group) else "links"
+        bounds[way] += one.sent / topology.rate(one.group)
     bound = max(bounds, key=bounds.get)
     seconds = serial.seconds if serial else bounds[bound]
     return Plan(
@@ -94,6 +99,7 @@ def make_plan(
         compute_seconds=bounds["compute"],
         hbm_seconds=bounds["memory"],
         link_seconds=bounds["links"],
+        network_seconds=bounds["network"],
         kernel_seconds=serial and serial.kernels,
         wait_seconds=serial and serial.waits,
         step_seconds=seconds,
@@ -133,7 +139,7 @@ def text(plan: Plan) -> str:
         "",
         f"a step takes at least {plan.step_seconds:.2f} s, bound by {plan.bound}"
         f" (compute {plan.compute_seconds:.2f}, memory {plan.hbm_seconds:.2f},"
-        f" links {plan.link_seconds:.2f})",
+        f" links {plan.link_seconds:.2f}, network {plan.network_seconds:.2f})",
         *_turns(plan),
         f"utilisation by the ideal count at most {plan.mfu:.0%};"
         f" {plan.images_per_second:.1f} images/s a chip",
@@ -152,7 +158,7 @@ def _turns(plan: Plan) -> list[str]:
 
 
 def draw(plan: Plan, out: Path) -> None:
-    """Memory by kind against the chip's, and the three bounds of a step."""
+    """Memory by kind against the chip's, and the four bounds of a step."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     bottom = 0.0
     for kind, size in plan.hbm_by_kind.items():
@@ -167,6 +173,7 @@ def draw(plan: Plan, out: Path) -> None:
         "compute": plan.compute_seconds,
         "memory": plan.hbm_seconds,
         "links": plan.link_seconds,
+        "network": plan.network_seconds,
     }
     right.barh(list(bounds), list(bounds.values()))
     ideal = plan.mfu * plan.step_seconds

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from launch.plan import cost, traffic
+from launch.plan import collectives, matmuls, traffic
 from launch.plan.chips import Topology
 from launch.plan.hlo import Instruction, Program, called
 
@@ -42,10 +42,10 @@ def _of_computation(
     under_way: dict[str, float] = {}  # start of a collective -> when its bytes are sent
     sent = 0.0  # when those of the last one are: one after the other
     for name, instruction in body.items():
-        if cost.is_collective(instruction):
-            kind = instruction.op.removesuffix("-start")
-            group = tuple(cost.group_of(instruction, mesh))
-            takes = cost.sent_by(kind, instruction, body, len(group)) / topology.rate(group)
+        if collectives.is_collective(instruction):
+            kind = collectives.kind_of(instruction)
+            group = tuple(collectives.group_of(instruction, mesh))
+            takes = collectives.sent_by(kind, instruction, body, len(group)) / topology.rate(group)
             sent = max(sent, kernels + waits) + takes
             if kind == instruction.op:
                 waits = sent - kernels
@@ -62,6 +62,6 @@ def _of_computation(
 
 def _flops(kernel: Instruction, body: dict[str, Instruction], program: Program) -> float:
     if kernel.op != "fusion":
-        return cost.flops_of(kernel, body)
+        return matmuls.flops_of(kernel, body)
     inside = program.computations[called(kernel)["calls"][0]]
-    return sum(cost.flops_of(one, inside) for one in inside.values())
+    return sum(matmuls.flops_of(one, inside) for one in inside.values())

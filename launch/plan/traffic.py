@@ -4,7 +4,7 @@ from launch.plan.hlo import Instruction, Program, called
 
 _FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional",
-    "call", "after-all", "iota", "partition-id",
+    "call", "after-all", "iota", "partition-id", "send", "recv",
 }  # fmt: skip
 
 

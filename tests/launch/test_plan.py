@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import stage1
-from launch.plan import chips, cost, hlo, memory, report
+from launch.plan import chips, collectives, hlo, matmuls, memory, report
 from launch.plan.analytic import hardware_flops
 from qwenvl_jax import settings
 from qwenvl_jax.batch import Batch
@@ -70,7 +70,7 @@ def test_the_count_of_a_step(trainable, remat, slots):
         head_positions=256,
         kernel="dense",
     )
-    assert 8 * cost.matmul_flops(compiled) == pytest.approx(wanted, rel=0.02)
+    assert 8 * matmuls.flops(compiled) == pytest.approx(wanted, rel=0.02)
 
 
 @pytest.mark.parametrize(("trainable", "most"), [(STAGE1, 1.10), (STAGE2, 1.15)])
@@ -82,7 +82,7 @@ def test_work_that_is_not_needed_is_not_done(trainable, most):
     ideal = ideal_step_flops(
         model, TOWERS[trainable], images=32.0, tokens=1024.0, labelled=256.0, context=16.0
     )
-    assert 1 < 8 * cost.matmul_flops(compiled) / ideal <= most
+    assert 1 < 8 * matmuls.flops(compiled) / ideal <= most
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_no_step_does_less_than_the_ideal_one(towers):
 
 def of_decoder(trainable, kinds):
     _, made, compiled = prepared(trainable, "dots")
-    found = cost.collectives(compiled, dict(made.mesh.shape))
+    found = collectives.find(compiled, dict(made.mesh.shape))
     return [c for c in found if c.kind in kinds and "decoder/" in c.name]
 
 
@@ -137,20 +137,28 @@ def test_kinds_of_memory_add_up():
 
 
 def test_what_bounds_a_step():
-    """The slowest of compute, memory and links; utilisation counts ideal work alone."""
-    chip = chips.Chip(flops=100.0, hbm=1000, hbm_rate=10.0, link_rate=5.0)
-    sizes = dict(zip(AXES, (2, 1, 1), strict=True))
-    made = report.make_plan(
-        chips.Topology("x", chip, [0, 1]), memory={"parameters": 901}, hardware=400.0,
-        analytic=800.0, ideal=600.0, traffic=30.0,
-        found=[cost.Collective("all-gather", "data", 25.0, 1.0, "")], images=10, steps=17_280,
-        mesh=sizes, remat="none", accumulation=1,
-    )  # fmt: skip
-    assert (made.step_seconds, made.bound) == (5.0, "links")
-    assert made.mfu == pytest.approx(300 / 100 / 5)
-    assert made.images_per_second == 1.0
-    assert (made.stage_days, made.stage_chip_hours) == (1.0, 48.0)
-    assert not made.fits and "DOES NOT FIT" in report.text(made)
+    """The slowest of compute, memory, links and network; utilisation counts ideal work alone."""
+    chip = chips.Chip(flops=100.0, hbm=1000, hbm_rate=10.0, link_rate=5.0, network_rate=0.5)
+
+    def made(*groups: tuple[int, ...]) -> report.Plan:
+        return report.make_plan(
+            chips.Topology("x", chip, [0, 1, 2, 3], linked=2), memory={"parameters": 901},
+            hardware=400.0, analytic=1600.0, ideal=1200.0, traffic=30.0,
+            found=[collectives.Collective("all-gather", "", 25.0, 1.0, "", g) for g in groups],
+            images=20, steps=17_280, mesh=dict(zip(AXES, (2, 2, 1), strict=True)), remat="none",
+            accumulation=1,
+        )  # fmt: skip
+
+    plan = made((0, 1))
+    assert (plan.step_seconds, plan.bound) == (5.0, "links")
+    assert plan.mfu == pytest.approx(300 / 100 / 5)
+    assert plan.images_per_second == 1.0
+    assert (plan.stage_days, plan.stage_chip_hours) == (1.0, 96.0)
+    assert not plan.fits and "DOES NOT FIT" in report.text(plan)
+    # Between slices by the network, at the same time; a collective of two chips of each has two
+    # chips' shares of it.
+    plan = made((0, 1), (0, 2), (0, 1, 2, 3))
+    assert (plan.link_seconds, plan.network_seconds, plan.bound) == (5.0, 75.0, "network")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 from jax.experimental import topologies
 
-from launch.plan import chips, cost, hlo, serial, traffic
+from launch.plan import chips, hlo, matmuls, serial, traffic
 
 # Lines of a GPU's program: products are cuBLAS calls, one adds to what is there; attention of a
 # packed row and its way back are cuDNN calls; a gather is under way while the first product runs.
@@ -59,14 +59,14 @@ def test_calls_of_libraries_are_counted(program):
     products = 2 * 2 * 64 * 32 * 8
     forth = 2 * 2 * 3 * 32 * 2048**2 * 128 * 17 / 32
     back = 5 * 2 * 3 * 32 * 256**2 * 128
-    assert cost.matmul_flops(program) == products + forth + back
+    assert matmuls.flops(program) == products + forth + back
 
 
 def test_a_call_that_is_not_known_is_refused():
     """Its work would be missing from the plan."""
     other = hlo.parse(PROGRAM.replace("__cudnn$fmhaSoftmax", "__cudnn$convForward"))
     with pytest.raises(ValueError, match="of __cudnn.convForward: how much it computes"):
-        cost.matmul_flops(other)
+        matmuls.flops(other)
 
 
 def test_rows_that_are_taken_from_a_table_are_what_is_read(program):
@@ -77,8 +77,8 @@ def test_rows_that_are_taken_from_a_table_are_what_is_read(program):
 
 
 def topology(per_host: int, **rates: float) -> chips.Topology:
-    chip = chips.Chip(**dict(flops=1e30, hbm=1, hbm_rate=1e30, link_rate=1e30) | rates)
-    return chips.Topology("h100", chip, [None] * 4, per_host)
+    peaks = dict.fromkeys(("flops", "hbm_rate", "link_rate", "network_rate"), 1e30)
+    return chips.Topology("h100", chips.Chip(**dict(hbm=1) | peaks | rates), [None] * 4, per_host)
 
 
 MESH = {"data": 1, "fsdp": 4, "tensor": 1}
@@ -93,7 +93,7 @@ def test_a_step_waits_for_what_kernels_do_not_cover(program, kernel, wait):
     flops = 2 * 64 * 32 * 8 / kernel
     found = serial.serial(program, topology(4, flops=flops, link_rate=SENT), MESH)
     assert found.waits == pytest.approx(wait)
-    assert found.kernels == pytest.approx(cost.matmul_flops(program) / flops)
+    assert found.kernels == pytest.approx(matmuls.flops(program) / flops)
 
 
 TWO = """
@@ -138,7 +138,7 @@ def test_hosts_are_joined_by_their_own_ports(group, rate):
     """Two hosts of four: within one by its links, across by a port for each member of a host."""
     given = topology(4, link_rate=450.0, network_rate=50.0)
     assert given.rate(group) == rate
-    assert given._replace(per_host=None).rate(group) == 450.0  # a TPU's links go all the way
+    assert given._replace(linked=8).rate(group) == 450.0  # all on one host
 
 
 def test_without_the_compiler_it_is_named(monkeypatch):

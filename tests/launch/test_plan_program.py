@@ -1,15 +1,12 @@
-"""If these break, a compiled program is misread: work counted once that runs 48 times, traffic on
-the wrong axis.
+"""If these break, a compiled program is misread: work counted once that runs 48 times, stacks
+read whole in every round.
 """
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
 
-from launch.plan import cost, hlo, memory, traffic
-from qwenvl_jax.parallel.mesh import MeshConfig, make_mesh
+from launch.plan import collectives, hlo, matmuls, memory, traffic
 from qwenvl_jax.train.loss import token_losses
 
 # Lines of a TPU's program: its matmuls are convolutions. x[21,256,1664] by w[1664,3,16,104]; then
@@ -92,9 +89,12 @@ HloModule jit_stack
   ROOT %next = (s32[], f32[8]{0}, f32[32,8]{1,0}) tuple(%i.1, %x.1, %rows.1)
 }
 
-ENTRY %main (a: (s32[], f32[8], f32[32,8])) -> (s32[], f32[8], f32[32,8]) {
-  %a = (s32[], f32[8]{0}, f32[32,8]{1,0}) parameter(0)
-  ROOT %loop = (s32[], f32[8]{0}, f32[32,8]{1,0}) while(%a), condition=%cond, body=%body
+ENTRY %main (x: f32[8], rows: f32[32,8]) -> (s32[], f32[8], f32[32,8]) {
+  %x = f32[8]{0} parameter(0)
+  %rows = f32[32,8]{1,0} parameter(1)
+  %zero = s32[] constant(0)
+  %start = (s32[], f32[8]{0}, f32[32,8]{1,0}) tuple(%zero, %x, %rows)
+  ROOT %loop = (s32[], f32[8]{0}, f32[32,8]{1,0}) while(%start), condition=%cond, body=%body
 }
 """
 
@@ -126,43 +126,14 @@ def test_matmuls_of_a_tpu(tpu):
     projections, scores = 2 * 21 * 256 * 1664 * 3 * 1664, 2 * 21 * 16 * 256 * 256 * 104
     kernel = 2 * 2 * 3 * 32 * 2048 * 2048 * 128 * 3 / 4
     wanted = 48 * (projections + scores + kernel)
-    assert cost.matmul_flops(tpu) == wanted
+    assert matmuls.flops(tpu) == wanted
 
 
 def test_a_collective_of_a_tpu(tpu):
     """Device ids run over data first, then fsdp: the gather is along fsdp."""
-    (gather,) = cost.collectives(tpu, {"data": 2, "fsdp": 128, "tensor": 1})
+    (gather,) = collectives.find(tpu, {"data": 2, "fsdp": 128, "tensor": 1})
     assert (gather.kind, gather.axes) == ("all-gather", "fsdp")
     assert gather.sent == 127 * 21 * 256 * 1664 * 2
-
-
-def test_a_sum_of_which_a_part_is_left():
-    """Where a TPU adds gradients up and keeps a device's part, the two are one fusion; counted as
-    a whole sum it sent twice as much.
-    """
-    text = """
-HloModule jit_part
-
-%add (a: f32[], b: f32[]) -> f32[] {
-  %a = f32[] parameter(0)
-  %b = f32[] parameter(1)
-  ROOT %sum = f32[] add(%a, %b)
-}
-
-%all-reduce-scatter.1 (input: f32[64]) -> f32[16] {
-  %input = f32[64]{0} parameter(0)
-  %total = f32[64]{0} all-reduce(%input), channel_id=1, replica_groups={{0,1,2,3}}, to_apply=%add
-  %zero = s32[] constant(0)
-  ROOT %part = f32[16]{0} dynamic-slice(%total, %zero), dynamic_slice_sizes={16}
-}
-
-ENTRY %main (x: f32[64]) -> f32[16] {
-  %x = f32[64]{0} parameter(0)
-  ROOT %kept = f32[16]{0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
-}
-"""
-    (found,) = cost.collectives(hlo.parse(text), {"data": 1, "fsdp": 4, "tensor": 1})
-    assert (found.kind, found.axes, found.sent) == ("reduce-scatter", "fsdp", 3 / 4 * 64 * 4)
 
 
 def test_a_loop_without_a_limit_is_refused():
@@ -180,7 +151,21 @@ def test_a_loop_that_is_unrolled(tpu):
     twice = """  %two = s32[]{:T(128)} constant(2)
   %next = s32[]{:T(128)} add(%i.1, %two)
 """ + body.replace("%i.1", "%next")
-    assert cost.matmul_flops(hlo.parse(TPU.replace(body, twice))) == cost.matmul_flops(tpu) / 2
+    assert matmuls.flops(hlo.parse(TPU.replace(body, twice))) == matmuls.flops(tpu) / 2
+
+
+def test_a_loop_that_begins_later(tpu):
+    """Between slices the first round is moved ahead of the loop, which begins at 1, by way of a
+    copy: counted from 0, a sound program had 3 % more work than its sizes say. One that begins
+    nobody knows where is refused.
+    """
+    late = TPU.replace("%zero = s32[]{:T(128)} constant(0)", "%zero = s32[]{:T(128)} copy(%one)")
+    assert late != TPU
+    given = "  %one = s32[]{:T(128)} "
+    later = late.replace("  %zero", f"{given}constant(1)\n  %zero")
+    assert matmuls.flops(hlo.parse(later)) == pytest.approx(47 / 48 * matmuls.flops(tpu))
+    with pytest.raises(ValueError, match="loop: what its counter begins with"):
+        hlo.parse(late.replace("  %zero", f"{given}parameter(1)\n  %zero"))
 
 
 @pytest.mark.parametrize("chip", ["S(1)", "S(3)"])
@@ -228,7 +213,7 @@ def test_a_loop_over_what_is_labelled():
     for trained, passes in (((0,), 2), ((0, 1), 4)):
         total = lambda h, w, t: token_losses(h, w, t, chunk=8).sum()  # noqa: E731
         text = jax.jit(jax.grad(total, trained)).lower(*shapes).compile().as_text()
-        assert cost.matmul_flops(hlo.parse(text, rounds=3)) == passes * 3 * 2 * 8 * 16 * 40
+        assert matmuls.flops(hlo.parse(text, rounds=3)) == passes * 3 * 2 * 8 * 16 * 40
 
 
 def test_matmuls_of_nested_loops():
@@ -240,7 +225,7 @@ def test_matmuls_of_nested_loops():
         return jax.lax.scan(outer, x, None, length=3)[0] @ w
 
     compiled = jax.jit(nested).lower(jnp.ones((4, 8)), jnp.ones((8, 8))).compile()
-    assert cost.matmul_flops(hlo.parse(compiled.as_text())) == 16 * 2 * 4 * 8 * 8
+    assert matmuls.flops(hlo.parse(compiled.as_text())) == 16 * 2 * 4 * 8 * 8
 
 
 def test_matmuls_of_a_branch():
@@ -257,14 +242,14 @@ def test_matmuls_of_a_branch():
     shapes = jnp.ones((4, 8)), jnp.ones((8, 8)), jnp.ones(4, bool)
     text = jax.jit(rounds).lower(*shapes).compile().as_text()
     product = 2 * 4 * 8 * 8
-    assert cost.matmul_flops(hlo.parse(text, taken=0.25)) == (3 * 1 + 1 * 2) * product
-    assert cost.matmul_flops(hlo.parse(text)) == 4 * 3 * product
+    assert matmuls.flops(hlo.parse(text, taken=0.25)) == (3 * 1 + 1 * 2) * product
+    assert matmuls.flops(hlo.parse(text)) == 4 * 3 * product
 
 
 def test_a_kernel_of_one_row_has_no_batch(tpu):
     """The compiler leaves a batch of 1 out, as stage 2 has on 256 chips."""
     one = TPU.replace("bf16[3,32,2048,128]{3,2,1,0", "bf16[32,2048,128]{2,1,0")
-    less = cost.matmul_flops(tpu) - cost.matmul_flops(hlo.parse(one))
+    less = matmuls.flops(tpu) - matmuls.flops(hlo.parse(one))
     row = 48 * 2 * 2 * 32 * 2048**2 * 128 * 3 / 4  # of 2 x 2 blocks three are run
     assert less == 2 * row
 
@@ -273,28 +258,4 @@ def test_a_kernel_that_is_not_known_is_refused():
     """Its work would be missing from the plan."""
     program = hlo.parse(TPU.replace("splash_mha_fwd", "other"))
     with pytest.raises(ValueError, match="how much it computes"):
-        cost.matmul_flops(program)
-
-
-@pytest.mark.parametrize(
-    ("axes", "sizes", "name"),
-    [
-        (("data",), (4, 2, 1), "data"),
-        (("fsdp",), (4, 2, 1), "fsdp"),
-        (("data", "fsdp"), (2, 2, 2), "data+fsdp"),
-        (("tensor",), (2, 2, 2), "tensor"),
-    ],
-)
-def test_bytes_of_an_all_reduce(axes, sizes, name):
-    """A sum over a mesh axis: 2 (n - 1) / n of the array leave each device, over that axis."""
-    mesh = make_mesh(MeshConfig(*sizes))
-    ways = int(np.prod([mesh.shape[axis] for axis in axes]))
-    total = jax.jit(
-        lambda x: jnp.sum(x, axis=0),
-        in_shardings=NamedSharding(mesh, PartitionSpec(axes)),
-        out_shardings=NamedSharding(mesh, PartitionSpec()),
-    )
-    compiled = total.lower(jax.ShapeDtypeStruct((ways, 1000), jnp.float32)).compile()
-    (found,) = cost.collectives(hlo.parse(compiled.as_text()), dict(mesh.shape))
-    assert (found.kind, found.axes) == ("all-reduce", name)
-    assert found.sent == 2 * (ways - 1) / ways * 4000
+        matmuls.flops(program)

@@ -16,7 +16,7 @@ class Compiled(NamedTuple):
     gib: float
     tflop: float
     memory: float  # seconds
-    links: float
+    links: float  # and network
 
 
 COMPILED = {

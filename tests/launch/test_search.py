@@ -87,6 +87,22 @@ def test_estimates_follow_their_sizes(given):
     assert of(8, 1, 1, 1, "full").hbm > full.hbm
 
 
+def test_slices_are_parts_of_data(given):
+    """Or each compile of a search is spent on a mesh that the trainer refuses; gradients go between
+    slices in every microbatch, by a network that is slower than links.
+    """
+    one = estimate.candidates(chips=8, **given)
+    two = estimate.candidates(chips=8, slices=2, **given)
+    assert set(two) == {c for c in one if c.data % 2 == 0} and len(two) < len(one)
+    about = given | dict(chip=chips.CHIPS["v5e"], kernel="splash")
+    mesh = Candidate(2, 4, 1, 3, "dots")
+    alone, both = (estimate.estimate(mesh, slices=n, **about) for n in (1, 2))
+    assert both.network > 0 and both._replace(network=0.0) == alone
+    slow = about["chip"]._replace(network_rate=1.0)
+    bound = estimate.estimate(mesh, slices=2, **about | dict(chip=slow))
+    assert bound.seconds == bound.network
+
+
 LIMIT = 1000
 
 
