@@ -24,8 +24,9 @@ recipe-gpu: .venv/done
 ablation: .venv/done
 	$(KEEP_PAGES) JAX_PLATFORMS=cpu $(BIN)/python launch/ablation.py --workdir=runs/ablation
 
+# Two at a time: the suite is mostly XLA compiling, on a core and a half.
 test: lint
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m "not torch and not slow"
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist loadfile -m "not torch and not slow"
 
 test-torch: .venv-torch/done
 	JAX_PLATFORMS=cpu .venv-torch/bin/python -m pytest -m torch

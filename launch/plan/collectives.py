@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from launch.plan.hlo import Instruction, Program
+from launch.plan.hlo import Instruction, Program, called
 from launch.plan.traffic import size_of
 
 _COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
@@ -33,26 +33,44 @@ def find(program: Program, mesh: dict[str, int]) -> list[Collective]:
     Args:
       mesh: axis -> size, in the order of the device ids.
     """
-    found: dict[str, Collective] = {}
+    found: dict[tuple[str, ...], Collective] = {}
+    around = _around(program)
     for name, body in program.computations.items():
         runs = program.runs.get(name, 0.0)
         for instruction in body.values() if runs else ():
             if not is_collective(instruction):
                 continue
-            kind = kind_of(instruction)
-            if kind == "all-reduce" and name in program.fused:
-                kind = "reduce-scatter"  # fused with the slice that is left of it
-            # An asynchronous one stands in the computations of its start and of its end.
-            channel = re.search(r"channel_id=(\d+)", instruction.text)
+            kind, key = kind_of(instruction), (name, instruction.name)
+            if name in program.fused:
+                # An asynchronous one stands in the fusions of its start, of what runs meanwhile and
+                # of its end; a channel may be used again elsewhere.
+                channel = re.search(r"channel_id=(\d+)", instruction.text)
+                key = (around[name], kind, channel[1] if channel else instruction.name)
+                if kind == "all-reduce":
+                    kind = "reduce-scatter"  # fused with the slice that is left of it
             group = group_of(instruction, mesh)
             sent = runs * sent_by(kind, instruction, body, len(group))
             source = re.search(r'op_name="([^"]*)"', instruction.text)
-            key = f"{kind} {channel[1]}" if channel else f"{name} {instruction.name}"
             label = source[1] if source else instruction.name
             new = Collective(kind, _axes(group, mesh), sent, runs, label, tuple(group))
             if key not in found or found[key].sent < sent:
                 found[key] = new
     return [c for c in found.values() if c.sent]
+
+
+def _around(program: Program) -> dict[str, str]:
+    """Fused computation -> that in which the fusion stands, if need be of a fusion around it."""
+    around = {
+        inside: name
+        for name, body in program.computations.items()
+        for instruction in body.values()
+        for names in called(instruction).values()
+        for inside in names
+    }
+    for name in program.fused:
+        while around[name] in program.fused:
+            around[name] = around[around[name]]
+    return around
 
 
 def is_collective(instruction: Instruction) -> bool:

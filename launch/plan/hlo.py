@@ -228,6 +228,7 @@ def _fused(computations: dict[str, dict[str, Instruction]]) -> frozenset[str]:
         for body in computations.values()
         for instruction in body.values()
         for key, names in called(instruction).items()
-        if key == "to_apply" or (key == "calls" and instruction.op == "fusion")
+        if (key == "to_apply" and instruction.op != "call")
+        or (key == "calls" and instruction.op == "fusion")
         for inside in names
     )

@@ -46,7 +46,7 @@ def train(data: Path, workdir: Path, processes: int, *, fsdp: int, tensor: int) 
     ]
     # Most of the time is the compiler's: it is asked for less.
     flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
-    run_job(command, processes=processes, flags=flags, timeout=85 * processes)
+    run_job(command, processes=processes, flags=flags, timeout=300)
 
 
 def metrics(workdir: Path) -> list[dict]:

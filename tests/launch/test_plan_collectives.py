@@ -120,3 +120,61 @@ def test_what_slices_send_each_other():
     }
     compared = 4 + 4 + 1  # of each round, beside a part that is read and one that is written
     assert traffic.memory_bytes(program) == 2 * part + 3 * (2 * part + compared)
+
+
+# A step of two scans, as where microbatches differ in their image slots: each gathers the same
+# weight, ahead of time, on one channel; in the second scan a ring sends two parts on another.
+SCANS = """
+HloModule jit_scans, is_scheduled=true
+
+%start.1 (s.1: f32[8]) -> f32[16] {
+  %s.1 = f32[8]{0} parameter(0)
+  ROOT %g.1 = f32[16]{0} all-gather(%s.1), channel_id=7, replica_groups={{0,1}}, dimensions={0}
+}
+
+%middle.1 (s.2: f32[8], m: f32[4]) -> f32[4] {
+  %s.2 = f32[8]{0} parameter(0)
+  %m = f32[4]{0} parameter(1)
+  %g.2 = f32[16]{0} all-gather(%s.2), channel_id=7, replica_groups={{0,1}}, dimensions={0}
+  ROOT %m.2 = f32[4]{0} add(%m, %m)
+}
+
+%start.2 (s.3: f32[8]) -> f32[16] {
+  %s.3 = f32[8]{0} parameter(0)
+  ROOT %g.3 = f32[16]{0} all-gather(%s.3), channel_id=7, replica_groups={{0,1}}, dimensions={0}
+}
+
+%first (p.1: f32[8], q.1: f32[4]) -> f32[16] {
+  %p.1 = f32[8]{0} parameter(0)
+  %q.1 = f32[4]{0} parameter(1)
+  %begun = f32[16]{0} fusion(%p.1), kind=kCustom, calls=%start.1
+  %work = f32[4]{0} fusion(%p.1, %q.1), kind=kLoop, calls=%middle.1
+  ROOT %kept.1 = f32[16]{0} copy(%begun)
+}
+
+%second (p.2: f32[8]) -> f32[16] {
+  %p.2 = f32[8]{0} parameter(0)
+  %left = f32[8]{0} collective-permute(%p.2), channel_id=1, source_target_pairs={{0,1},{1,0}}
+  %right = f32[8]{0} collective-permute(%p.2), channel_id=1, source_target_pairs={{1,0},{0,1}}
+  ROOT %begun.2 = f32[16]{0} fusion(%p.2), kind=kCustom, calls=%start.2
+}
+
+ENTRY %main (x: f32[8], y: f32[4]) -> f32[16] {
+  %x = f32[8]{0} parameter(0)
+  %y = f32[4]{0} parameter(1)
+  %one = f32[16]{0} call(%x, %y), to_apply=%first
+  ROOT %two = f32[16]{0} call(%x), to_apply=%second
+}
+"""
+
+
+def test_a_channel_is_used_again():
+    """What is under way stands in several fusions and is sent once; in another scan the same
+    channel sends again. By channels alone a step of two scans had half of its sums, and of a ring
+    one part.
+    """
+    found = collectives.find(hlo.parse(SCANS), {"data": 1, "fsdp": 2, "tensor": 1})
+    assert sorted((c.kind, c.sent) for c in found) == [
+        ("all-gather", 32.0), ("all-gather", 32.0),
+        ("collective-permute", 32.0), ("collective-permute", 32.0),
+    ]  # fmt: skip
