@@ -80,6 +80,8 @@ def test_the_jobset_has_a_pod_on_every_host():
     [document] = yaml.safe_load_all((ROOT / "launch/gke/jobset.yaml").read_text())
     assert (document["apiVersion"], document["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
     assert set(document["spec"]) == {"failurePolicy", "network", "replicatedJobs"}
+    exclusive = {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
+    assert document["metadata"]["annotations"] == exclusive
     [group] = document["spec"]["replicatedJobs"]
     assert set(group) == {"name", "replicas", "template"}
     job = group["template"]["spec"]
