@@ -180,6 +180,8 @@ def main(_) -> None:
     out = Path(values.out) if values.out else None
     try:
         topology = get_topology(values.topology, slices=values.slices)
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
         if values.search:
             if not out:
                 raise ValueError("--search keeps what it compiled: name a folder with --out")
@@ -192,8 +194,6 @@ def main(_) -> None:
             print(search.text(found, considered=considered))
             sys.exit(0 if found and found[0].fits else 1)
         logging.info("compiling for %d chips; this takes minutes", len(topology.devices))
-        if out:
-            out.mkdir(parents=True, exist_ok=True)
         made = plan(values.config, topology, out=out, **about)
     except ValueError as error:
         print(f"compile: {error}", file=sys.stderr)
@@ -212,11 +212,12 @@ def main(_) -> None:
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", help_string="A file of configs/, `:variant` after.")
     flags.DEFINE_string("topology", None, "CHIP:SHAPE, as v5e:16x16 or h100:4x8.", required=True)
-    flags.DEFINE_integer("slices", 1, "So many of them, joined by the data-centre network.")
+    positive = dict(lower_bound=1)
+    flags.DEFINE_integer("slices", 1, "So many, joined by their hosts' network.", **positive)
     flags.DEFINE_string("out", "", "Folder for plan.json, plan.txt and plan.png.")
-    flags.DEFINE_integer("sample_tokens", 298, "Positions of a mean sample (stage 1: 298).")
-    flags.DEFINE_integer("labelled_tokens", 32, "Of these, those with a loss.")
+    flags.DEFINE_integer("sample_tokens", 298, "Of a mean sample; stage 1: 298.", **positive)
+    flags.DEFINE_integer("labelled_tokens", 32, "Of these, those with a loss.", **positive)
     flags.DEFINE_bool("search", False, "Try meshes, microbatches and remat policies instead.")
-    flags.DEFINE_integer("at_most", 6, "So many of them are compiled.")
+    flags.DEFINE_integer("at_most", 6, "So many of them are compiled.", **positive)
     flags.mark_flag_as_required("config")
     app.run(main)
