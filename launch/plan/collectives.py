@@ -82,7 +82,8 @@ def kind_of(instruction: Instruction) -> str:
     """Its op; of what TPU slices send each other, that which it is a part of."""
     if instruction.op == "send":
         between = _BETWEEN_SLICES.search(instruction.text)
-        return between[1].lower().replace("_", "-") if between else "send"
+        kind = between[1].lower().replace("_", "-") if between else "send"
+        return "collective-permute" if kind == "one-to-one" else kind
     return instruction.op.removesuffix("-start")
 
 
@@ -100,11 +101,16 @@ def sent_by(kind: str, instruction: Instruction, body: dict[str, Instruction], w
 def group_of(instruction: Instruction, mesh: dict[str, int]) -> list[int]:
     """Device ids that work together in the collective: those of the first group; of all slices the
     first chip, as the chips of one are neighbours in the mesh.
+
+    Raises:
+      ValueError: between which slices something is sent is not known.
     """
     total = math.prod(mesh.values())
     text = instruction.text
-    slices = _SLICES.search(text)
-    if slices:
+    if instruction.op == "send":
+        slices = _SLICES.search(text)
+        if slices is None:
+            raise ValueError(f"HLO {instruction.name}: between which slices it sends is not known")
         return list(range(0, total, total // len(slices[1].split(","))))
     pairs = re.search(r"source_target_pairs=\{(.*?)\}\}", text)
     if pairs:

@@ -120,6 +120,8 @@ def test_what_slices_send_each_other():
     }
     compared = 4 + 4 + 1  # of each round, beside a part that is read and one that is written
     assert traffic.memory_bytes(program) == 2 * part + 3 * (2 * part + compared)
+    with pytest.raises(ValueError, match="out: between which slices"):
+        collectives.find(hlo.parse(SLICES.replace("{1,2,3,4}x", "")), {"data": 4, "fsdp": 2})
 
 
 # A step of two scans, as where microbatches differ in their image slots: each gathers the same
