@@ -147,10 +147,10 @@ def find(config: ConfigDict, topology: Topology, arguments: list[str], out: Path
     )
     given = dict(config=training, batch=sizes)
     given["shapes"] = jax.eval_shape(lambda r: qwenvl.init(training.model, r), jax.random.key(0))
-    given["slices"] = topology.islands if topology.platform == "tpu" else 1
+    slices = given["slices"] = topology.islands if topology.platform == "tpu" else 1
     known = estimate.candidates(chips=len(topology.devices), **given)
-    everyone = tuple(range(len(topology.devices)))
-    given["chip"] = topology.chip._replace(link_rate=topology.rate(everyone))
+    within = tuple(range(len(topology.devices) // slices))  # what `fsdp` and `tensor` may go over
+    given["chip"] = topology.chip._replace(link_rate=topology.rate(within))
     given["kernel"] = kernel_on(topology.platform)
     guesses = {c: estimate.estimate(c, **given) for c in known}
 
