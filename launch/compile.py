@@ -147,9 +147,11 @@ def find(config: ConfigDict, topology: Topology, arguments: list[str], out: Path
     )
     given = dict(config=training, batch=sizes)
     given["shapes"] = jax.eval_shape(lambda r: qwenvl.init(training.model, r), jax.random.key(0))
-    slices = given["slices"] = topology.islands if topology.platform == "tpu" else 1
+    given["slices"] = topology.slices
     known = estimate.candidates(chips=len(topology.devices), **given)
-    within = tuple(range(len(topology.devices) // slices))  # what `fsdp` and `tensor` may go over
+    within = tuple(
+        range(len(topology.devices) // topology.slices)
+    )  # what `fsdp` and `tensor` may go over
     given["chip"] = topology.chip._replace(link_rate=topology.rate(within))
     given["kernel"] = kernel_on(topology.platform)
     guesses = {c: estimate.estimate(c, **given) for c in known}

@@ -2,11 +2,10 @@
 
 import os
 
+from tests.xla import xla_flags
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Each test compiles programs that it runs once: LLVM's optimisations took half of the suite's time.
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-)
+os.environ["XLA_FLAGS"] = xla_flags(devices=8)
 
 from absl import flags
 from hypothesis import settings

@@ -7,21 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch import hosts
+from tests.xla import xla_flags
 
 ROOT = Path(__file__).parents[1]
 
 
-def run_job(command: Sequence[str], *, processes: int = 2, flags: str, timeout: float) -> None:
+def run_job(command: Sequence[str], *, processes: int = 2, devices: int, timeout: float) -> None:
     """Run `command` in each, told of the others as `launch/hosts.py` expects it; all must succeed.
 
     Args:
-      flags: their XLA_FLAGS.
+      devices: of each, CPU.
       timeout: seconds for each; neither outlives it.
     """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    shared = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    shared = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(devices)}
     running = [
         subprocess.Popen(
             command,

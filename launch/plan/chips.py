@@ -38,9 +38,9 @@ class Topology(NamedTuple):
         return "gpu" if self.name.partition(":")[0] in gpus.NAMES else "tpu"
 
     @property
-    def islands(self) -> int:
-        """Hosts of GPUs or slices of TPUs, which only the network joins."""
-        return len(self.devices) // self.linked
+    def slices(self) -> int:
+        """Of TPUs; hosts of GPUs are none, since `fsdp` may go over them."""
+        return len(self.devices) // self.linked if self.platform == "tpu" else 1
 
     def crosses(self, group: tuple[int, ...]) -> bool:
         """Whether a collective's devices, by their ids, need the network."""

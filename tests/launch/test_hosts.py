@@ -44,9 +44,7 @@ def train(data: Path, workdir: Path, processes: int, *, fsdp: int, tensor: int) 
         f"--config=configs/stage1.py:demo,data={data}",
         *(f"--config.{key}={value}" for key, value in changes.items()),
     ]
-    # Most of the time is the compiler's: it is asked for less.
-    flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
-    run_job(command, processes=processes, flags=flags, timeout=300)
+    run_job(command, processes=processes, devices=1, timeout=300)
 
 
 def metrics(workdir: Path) -> list[dict]:

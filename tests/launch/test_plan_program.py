@@ -166,6 +166,9 @@ def test_a_loop_that_begins_later(tpu):
     assert matmuls.flops(hlo.parse(later)) == pytest.approx(47 / 48 * matmuls.flops(tpu))
     with pytest.raises(ValueError, match="loop: what its counter begins with"):
         hlo.parse(late.replace("  %zero", f"{given}parameter(1)\n  %zero"))
+    watched = "%i = s32[]{:T(128)} get-tuple-element(%p.0), index=0"
+    with pytest.raises(ValueError, match="loop: what its condition looks at"):
+        hlo.parse(TPU.replace(watched, "%i = s32[]{:T(128)} copy(%p.0)"))
 
 
 @pytest.mark.parametrize("chip", ["S(1)", "S(3)"])

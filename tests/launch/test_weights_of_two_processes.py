@@ -44,5 +44,4 @@ def test_each_process_reads_its_own_shards(tmp_path):
     config = toy_model()
     convert.save(random_weights(config), tmp_path / "released", config=config, dtype="float32")
     code = f"from {__name__} import *; one_process(Path({str(tmp_path)!r}))"
-    flags = "--xla_force_host_platform_device_count=2"
-    run_job([sys.executable, "-c", code], flags=flags, timeout=300)
+    run_job([sys.executable, "-c", code], devices=2, timeout=300)
