@@ -53,6 +53,7 @@ class Restored(NamedTuple):
     opt_state: Any
     frozen: trees.Tree
     data: np.ndarray  # int64, a row per virtual shard
+    extra: dict[str, Any]  # what was saved beside them as plain data
 
 
 def _shards(tree: trees.Tree, shardings: trees.Tree) -> trees.Tree:
@@ -130,6 +131,12 @@ class Checkpoints:
         """The newest whole step on disk."""
         return self._manager.latest_step()
 
+    def newest_extra(self) -> dict[str, Any]:
+        """The `extra` of the newest intact step."""
+        step = intact.newest(self._root, verify=self._verify)
+        where = self._root / "checkpoints" / str(step)
+        return json.loads((where / "meta" / "metadata").read_text("utf-8")).get("extra", {})
+
     def save(
         self,
         step: int,
@@ -138,6 +145,7 @@ class Checkpoints:
         opt_state: Any,
         frozen: trees.Tree,
         data: np.ndarray,
+        extra: dict[str, Any] | None = None,
     ) -> None:
         """Start an asynchronous save; arrays are copied off the devices before this returns.
 
@@ -151,6 +159,7 @@ class Checkpoints:
             "frozen": self._frozen_hash,
             "data": _all_hosts(data).tolist(),
             "config": self._run_config,
+            "extra": extra or {},
         }
         self._manager.wait_until_finished()
         self._saving = step
@@ -186,6 +195,7 @@ class Checkpoints:
         opt_state: Any,
         frozen: trees.Tree,
         shardings: tuple[trees.Tree, Any, trees.Tree],
+        step: int | None = None,
     ) -> Restored:
         """The newest intact step, straight into its shards; damaged newer ones are moved aside.
 
@@ -196,7 +206,8 @@ class Checkpoints:
         Raises:
           ValueError: a parameter is missing, unexpected or of another shape, or no step is intact.
         """
-        step = intact.newest(self._root, verify=self._verify)
+        if step is None:
+            step = intact.newest(self._root, verify=self._verify)
         where = self._root / "checkpoints" / str(step)
         meta = json.loads((where / "meta" / "metadata").read_text("utf-8"))
         _check_shapes(where / "params", params)
@@ -208,7 +219,8 @@ class Checkpoints:
         self._frozen_hash = meta["frozen"]
         moments = trees.map_with_path(lambda path, _: leaves[path], opt_state)
         self._set_aside(step)
-        return Restored(step, params, moments, frozen, np.asarray(meta["data"], np.int64))
+        data = np.asarray(meta["data"], np.int64)
+        return Restored(step, params, moments, frozen, data, meta.get("extra", {}))
 
     def _set_aside(self, step: int) -> None:
         if jax.process_index() == 0:

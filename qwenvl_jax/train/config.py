@@ -38,6 +38,28 @@ class InitConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ResumeConfig:
+    """How a work directory goes on that holds checkpoints; by default where its newest one ends.
+
+    What is asked here is done once and noted in the checkpoints that follow. The same command,
+    given again after a preemption, goes on from the newest of these.
+    """
+
+    step: int = -1  # a kept step to go back to; newer ones are set aside. -1: the newest
+    skip_batches: int = 0  # the next batches of the stream, left out
+
+    def __post_init__(self):
+        if self.step < -1:
+            raise ValueError(f"config.resume.step={self.step}: a kept step, or -1 for the newest")
+        if self.skip_batches < 0:
+            raise ValueError(f"config.resume.skip_batches={self.skip_batches}: at least 0")
+
+    def __bool__(self) -> bool:
+        """Whether anything is asked."""
+        return self.step >= 0 or self.skip_batches > 0
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     seed: int
     model: ModelConfig
@@ -45,6 +67,7 @@ class TrainConfig:
     mesh: MeshConfig = MeshConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     init: InitConfig = InitConfig()
+    resume: ResumeConfig = ResumeConfig()
     loss_chunk: int = 64  # labelled positions of a device whose logits exist at once
     eval_every: int = 1000
 

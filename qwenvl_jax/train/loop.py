@@ -1,7 +1,8 @@
-"""The loop: evaluate, save, next batch, step, log; always in this order.
+"""The loop: save, evaluate, next batch, step, log; always in this order.
 
-A step's metrics go to the log while they are still on the devices; it fetches them after the next
-step was dispatched, so that the devices never wait for the log.
+Saving comes first, so that an evaluation that fails does not cost the step that was due. A step's
+metrics go to the log while they are still on the devices. The log fetches them after the next step
+was dispatched, so that the devices never wait for the log.
 """
 
 from collections.abc import Callable
@@ -25,9 +26,9 @@ class Data(Protocol):
 
 @runtime_checkable
 class Save(Protocol):
-    """Called before a step, with the number of steps done."""
+    """Called before a step, with the number of steps done; `last` where no step will follow."""
 
-    def __call__(self, step: int, state: TrainState, data: np.ndarray) -> None: ...
+    def __call__(self, step: int, state: TrainState, data: np.ndarray, *, last: bool) -> None: ...
 
 
 def train(
@@ -38,33 +39,36 @@ def train(
     first: int,
     steps: int,
     train_step: Callable[[TrainState, trees.Tree, Batch], tuple[TrainState, dict[str, Any]]],
-    evaluate: Callable[[int, TrainState], None],
     save: Save,
+    evaluate: Callable[[int, TrainState], None],
     log: Callable[[int, dict[str, Any]], None],
+    stop: Callable[[int], bool],
     timer: Callable[[str], Any],
 ) -> TrainState:
-    """Run steps `first` .. `steps - 1`; evaluate and save once more at the end.
+    """Run steps `first` .. `steps - 1`; save and evaluate once more at the end.
 
     Args:
       train_step: compiled; donates the state.
-      evaluate, save: called with the number of steps done; they decide themselves whether it is
+      save, evaluate: called with the number of steps done; they decide themselves whether it is
       time.
       log: called with a step's index and its metrics, still on the devices; may fetch those of the
       step before.
-      timer: a context manager over the named part of the loop (`eval`, `save`, `data`, `step`).
+      stop: asked with the number of steps done; True ends the loop once the state is saved.
+      timer: a context manager over the named part of the loop (`save`, `eval`, `data`, `step`).
     """
-    for step in range(first, steps):
+    for step in range(first, steps + 1):
+        stopped = stop(step)
+        with timer("save"):
+            save(step, state, data.state(), last=stopped or step == steps)
+        if stopped:
+            break
         with timer("eval"):
             evaluate(step, state)
-        with timer("save"):
-            save(step, state, data.state())
+        if step == steps:
+            break
         with timer("data"):
             batch = next(data)
         with timer("step"):  # where the loop waits for the step before, and so for the devices
             state, metrics = train_step(state, frozen, batch)
             log(step, metrics)
-    with timer("eval"):
-        evaluate(steps, state)
-    with timer("save"):
-        save(steps, state, data.state())
     return state

@@ -14,6 +14,7 @@ tree alone.
 
 import dataclasses
 import itertools
+import math
 import re
 
 import jax
@@ -45,6 +46,8 @@ class OptimConfig:
     restarts: tuple[int, ...] = ()  # steps at which warm-up and decay begin anew
     vit_layer_decay: float = 1.0  # 1: every ViT layer has the same rate
     accumulation: int = 1  # microbatches of a step
+    max_bad_steps: int = 10  # skipped steps in a row that end the run
+    skip_spikes: float = 0.0  # deviations above the last 128 steps that skip a step; 0: none do
 
     def __post_init__(self):
         if not 0 <= self.warmup_steps < self.steps:
@@ -61,6 +64,13 @@ class OptimConfig:
             raise ValueError("config.optim.min_lr must be between 0 and config.optim.peak_lr")
         if self.accumulation < 1:
             raise ValueError(f"config.optim.accumulation={self.accumulation} must be at least 1")
+        if self.max_bad_steps < 1:
+            raise ValueError(f"config.optim.max_bad_steps={self.max_bad_steps}: at least 1")
+        if not 0 <= self.skip_spikes < math.inf:
+            raise ValueError(
+                f"config.optim.skip_spikes={self.skip_spikes} must be finite and not negative;"
+                " 0 skips no spike, 6 is a common choice"
+            )
         if not 0 < self.vit_layer_decay <= 1:
             raise ValueError("config.optim.vit_layer_decay must be in (0, 1]")
         for name in ("trainable", "no_decay"):

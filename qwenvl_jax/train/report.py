@@ -4,6 +4,7 @@ curves at the end.
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,10 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from qwenvl_jax.train import flops
+from qwenvl_jax.train import flops, guard
+from qwenvl_jax.train.bad_steps import SkippedRow
 from qwenvl_jax.train.config import TrainConfig
+from qwenvl_jax.train.events import Events
 from qwenvl_jax.train.metrics import MetricWriter, Progress
 from qwenvl_jax.train.plots import plot_losses
 from qwenvl_jax.train.timer import Timer
@@ -65,6 +68,8 @@ class Report:
         self._peak = flops.PEAK.get(kind, 0.0) * mesh.devices.size
         self._devices = f"{mesh.devices.size} x {kind}"
         self._main = jax.process_index() == 0
+        self.events = Events(workdir)
+        self.skipped = SkippedRow(workdir, config.optim.max_bad_steps)
         self._writer: MetricWriter | None = None
         self._pending: tuple[int, dict[str, Any]] | None = None
 
@@ -125,20 +130,45 @@ class Report:
     def flush(self) -> None:
         """Log what was taken last; waits for it to leave the devices. To be called before a
         checkpoint is written: a run that resumes there must find every earlier step in its log.
+
+        Raises:
+          BadSteps: as many steps in a row were skipped as are allowed.
         """
         if self._pending is not None:
-            self._write(*self._pending)
-            self._pending = None
+            pending, self._pending = self._pending, None
+            self._write(*pending)
 
     def _write(self, step: int, metrics: dict[str, Any]) -> None:
+        """Every process judges the step, the first one writes it down.
+
+        Raises:
+          BadSteps: as many steps in a row were skipped as are allowed.
+        """
         values = jax.device_get(metrics)
         now = time.perf_counter()
         seconds, self._clock = now - self._clock, now
-        if not self._main:
-            return
         sums = {name: values.pop(name) for name in ("loss_sum", "labelled")}
-        scalars = {name: float(value) for name, value in values.items()}
+        verdict = int(values.pop("verdict"))
         losses = losses_by_group(sums, self._sources, "loss")
+        by_source = {s.name: losses.get(f"loss/{s.name}", math.nan) for s in self._sources}
+        scalars = {name: float(value) for name, value in values.items()}
+        if verdict != guard.APPLIED:
+            reason = guard.REASONS[verdict]
+            scalars[f"skipped_step/{reason}"] = 1.0
+            self.events.write("skipped step", step, reason=reason)
+            logging.warning("step %d was skipped: %s, loss %.4g", step, reason, scalars["loss"])
+        if self._main:
+            self._line(step, scalars, sums, losses, seconds)
+        self.skipped.see(step, verdict, by_source)
+
+    def _line(
+        self,
+        step: int,
+        scalars: dict[str, float],
+        sums: dict[str, np.ndarray],
+        losses: dict[str, float],
+        seconds: float,
+    ) -> None:
         vit_rate = scalars["lr"] * self._config.optim.vit_layer_decay ** (
             self._config.model.vit.layers + 1
         )
@@ -181,17 +211,17 @@ class Report:
 
     def evaluation(
         self, step: int, sums: list[dict[str, np.ndarray]], scores: dict[str, float]
-    ) -> None:
-        """Log held-out losses and scores after `step` steps."""
-        if not self._main or not (sums or scores):
-            return
-        losses = {}
+    ) -> dict[str, float]:
+        """Log held-out losses and scores after `step` steps; returns the losses by name."""
+        losses: dict[str, float] = {}
         if sums:
             total = {k: sum(np.asarray(s[k], float) for s in sums) for k in sums[0]}
             losses = losses_by_group(total, self._sources, "heldout")
             shown = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
             logging.info("step %d: %s", step, shown)
-        self._writer.write(step, losses | scores)
+        if self._main and (losses or scores):
+            self._writer.write(step, losses | scores)
+        return losses
 
     def close(self) -> None:
         """Finish the logs and draw the curves."""

@@ -15,14 +15,16 @@ from qwenvl_jax import trees
 from qwenvl_jax.model import qwenvl
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.parallel import rules
-from qwenvl_jax.train import optim
+from qwenvl_jax.train import guard, optim
+from qwenvl_jax.train.guard import Guard
 from qwenvl_jax.train.optim import OptimConfig
 
 
 class TrainState(NamedTuple):
-    step: jax.Array  # int32 scalar: optimiser steps done
+    step: jax.Array  # int32 scalar: steps done, the skipped ones among them
     params: trees.Tree  # the trainable parameters, float32
     opt_state: optax.OptState
+    guard: Guard  # what decides whether a step is applied
 
 
 def initialize(
@@ -48,7 +50,8 @@ def initialize(
     trainable, frozen = optim.split(config, params)
     trainable = jax.tree.map(lambda x: x.astype(jnp.float32), trainable)
     frozen = jax.tree.map(lambda x: x.astype(model.dtype), frozen)
-    return TrainState(jnp.zeros((), jnp.int32), trainable, tx.init(trainable)), frozen
+    state = TrainState(jnp.zeros((), jnp.int32), trainable, tx.init(trainable), guard.fresh())
+    return state, frozen
 
 
 def shardings(
@@ -69,4 +72,7 @@ def shardings(
         params,
         transform_non_params=lambda _: everywhere,
     )
-    return TrainState(everywhere, params, moments), rules.parameter_shardings(mesh, frozen)
+    verdicts = jax.tree.map(lambda _: everywhere, state.guard)
+    return TrainState(everywhere, params, moments, verdicts), rules.parameter_shardings(
+        mesh, frozen
+    )

@@ -15,7 +15,7 @@ from qwenvl_jax.batch import IGNORE, Batch
 from qwenvl_jax.model import qwenvl
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.parallel.shard import constrain
-from qwenvl_jax.train import optim
+from qwenvl_jax.train import guard, optim
 from qwenvl_jax.train.loss import token_losses
 from qwenvl_jax.train.optim import OptimConfig
 from qwenvl_jax.train.state import TrainState
@@ -139,22 +139,44 @@ def make_train_step(
             grads, sums = jax.lax.scan(accumulate, grads, part)
             parts.append(sums)
         grads = qwenvl.blocks_together(grads)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
         sums = jax.tree.map(lambda *x: sum(jnp.sum(part, axis=0) for part in x), *parts)
+        loss, norm = jnp.sum(sums["loss_sum"]) / labelled, optax.tree.norm(grads)
+        verdict = guard.judge(state.guard, loss, norm, deviations=config.skip_spikes)
+        params, opt_state = _applied(tx, grads, state, verdict == guard.APPLIED)
         metrics = {
-            "loss": jnp.sum(sums["loss_sum"]) / labelled,
+            "loss": loss,
             "lr": rates(state.step),
-            "grad_norm": optax.tree.norm(grads),
+            "grad_norm": norm,
+            "verdict": verdict,
             "tokens": jnp.sum(batch.segments > 0),
             "images": jnp.sum(batch.image_mask),
             "samples": jnp.sum(jnp.max(batch.segments, axis=1)),
             **sums,
             **optim.tower_norms(grads),
         }
-        return TrainState(state.step + 1, params, opt_state), metrics
+        known = guard.after(state.guard, verdict, loss, norm)
+        return TrainState(state.step + 1, params, opt_state, known), metrics
 
     return step
+
+
+def _applied(
+    tx: optax.GradientTransformation, grads: trees.Tree, state: TrainState, ok: Array
+) -> tuple[trees.Tree, optax.OptState]:
+    """(parameters, optimiser state) after a step that is `ok`, and those before it, to the bit,
+    after one that is not.
+
+    The learning rate's schedule, the last transform of the chain, counts a skipped step as well:
+    the rate is a function of the step's number.
+    """
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+
+    def kept(new, old):
+        return jax.tree.map(lambda x, before: jnp.where(ok, x, before), new, old)
+
+    moments = kept(opt_state[:-1], state.opt_state[:-1])
+    return kept(params, state.params), (*moments, opt_state[-1])
 
 
 def make_eval_step(

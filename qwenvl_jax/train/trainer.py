@@ -4,8 +4,9 @@
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +18,15 @@ from qwenvl_jax import trees
 from qwenvl_jax.batch import Batch
 from qwenvl_jax.checkpoint.manager import Checkpoints, load_parameters
 from qwenvl_jax.parallel import rules
-from qwenvl_jax.train import loop, starting
+from qwenvl_jax.train import guard, loop, starting
 from qwenvl_jax.train import state as state_lib
 from qwenvl_jax.train.config import TrainConfig
 from qwenvl_jax.train.placement import put
 from qwenvl_jax.train.profiles import Profiles
 from qwenvl_jax.train.program import Prepared, memory, prepare
 from qwenvl_jax.train.report import Report, Source
+from qwenvl_jax.train.restarts import Restarts
+from qwenvl_jax.train.saves import Saves
 from qwenvl_jax.train.state import TrainState
 from qwenvl_jax.train.timer import Timer
 
@@ -70,6 +73,37 @@ def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tr
         return part(0), frozen
 
 
+class _Begun(NamedTuple):
+    first: int  # the step that comes next
+    state: TrainState
+    frozen: trees.Tree  # as the steps read it
+    data: np.ndarray | None  # the stream's state; None: its beginning
+
+
+def resume(
+    prepared: Prepared, checkpoints: Checkpoints, restarts: Restarts, *, step: int | None
+) -> _Begun:
+    """Where a kept step ended; the newest intact one where `step` is None."""
+    shapes, frozen_shapes = prepared.shapes
+    shardings, frozen_shardings = prepared.shardings
+    kept = checkpoints.restore(
+        params=shapes.params,
+        opt_state=shapes.opt_state,
+        frozen=frozen_shapes,
+        shardings=(shardings.params, shardings.opt_state, frozen_shardings),
+        step=step,
+    )
+    known = guard.from_plain(kept.extra.get("guard", {}))
+    restarts.read(kept.extra)
+    state = TrainState(
+        jax.device_put(jnp.int32(kept.step), shardings.step),
+        kept.params,
+        kept.opt_state,
+        jax.tree.map(jax.device_put, known, shardings.guard),
+    )
+    return _Begun(kept.step, state, prepared.to_read(kept.frozen), kept.data)
+
+
 class _Batches:
     """The stream with its batches put on the mesh."""
 
@@ -83,6 +117,11 @@ class _Batches:
         return self._stream.state()
 
 
+def never(step: int) -> bool:
+    """The `stop` of a run that nothing asks to end."""
+    return False
+
+
 def run(
     config: TrainConfig,
     *,
@@ -94,6 +133,7 @@ def run(
     open_stream: Callable[[NamedSharding, np.ndarray | None], Any],
     eval_batches: Callable[[NamedSharding], Iterable[Batch]] | None = None,
     score: Callable[[int, trees.Tree], dict[str, float]] | None = None,
+    stop: Callable[[int], bool] = never,
 ) -> tuple[TrainState, trees.Tree]:
     """Train a stage in a work directory, resuming from its newest checkpoint where there is one.
 
@@ -107,11 +147,15 @@ def run(
       eval_batches: this process's rows of the held-out batches, the same at each call.
       score: from the steps done and all parameters, in their shards, to scores by name; called
       in every process, under the mesh, wherever held-out losses are taken.
+      stop: asked before each step, in every process, with the steps done; the same answer in all.
+      True saves and ends the run.
 
     Returns:
       The final state and the frozen parameters.
 
     Raises:
+      BadSteps: as many steps in a row were skipped as `config.optim.max_bad_steps` allows, or the
+      run's last steps were not finite.
       MemoryError: a device has less memory than a step or the start needs; lists what it is for.
     """
     starting.check(config.model, config.init)
@@ -124,27 +168,28 @@ def run(
     needs = memory(prepared)
     report.memory(needs)
     checkpoints = Checkpoints(workdir, config.checkpoint, run_config)
+    restarts = Restarts(config.resume)
     with jax.set_mesh(prepared.mesh), report.shortage(needs):
-        first, data_state = 0, None
         sharding = rules.batch_sharding(prepared.mesh)
         with timer("start"):
             if checkpoints.latest_step() is None:
+                restarts.refuse_without_checkpoint(workdir)
                 state, frozen = start(config, prepared)
+                begun = _Begun(0, state, frozen, None)
+                report.events.write("started", 0)
             else:
-                shapes, frozen_shapes = prepared.shapes
-                shardings, frozen_shardings = prepared.shardings
-                first, params, moments, frozen, data_state = checkpoints.restore(
-                    params=shapes.params,
-                    opt_state=shapes.opt_state,
-                    frozen=frozen_shapes,
-                    shardings=(shardings.params, shardings.opt_state, frozen_shardings),
-                )
-                step = jax.device_put(jnp.int32(first), shardings.step)
-                state, frozen = TrainState(step, params, moments), prepared.to_read(frozen)
-                logging.info("resuming at step %d of %s", first, workdir)
+                back = restarts.step_to_go_back_to(checkpoints.newest_extra())
+                begun = resume(prepared, checkpoints, restarts, step=back)
+                report.events.write("resumed", begun.first)
+                logging.info("resuming at step %d of %s", begun.first, workdir)
+            first, state, frozen, data_state = begun
             stream = open_stream(sharding, data_state)
+            restarts.skip(stream, first, report.events)
         report.begin(first, stream, timer)
         profiles = Profiles(Path(workdir))
+        saves = Saves(
+            config, checkpoints, report, restarts, first=first, to_store=prepared.to_store
+        )
 
         def evaluate(step: int, state: TrainState) -> None:
             due = step == config.optim.steps or (step and step % config.eval_every == 0)
@@ -155,18 +200,6 @@ def run(
             scores = score(step, trees.merge(state.params, frozen)) if score else {}
             report.flush()
             report.evaluation(step, jax.device_get(sums), scores)
-
-        def save(step: int, state: TrainState, data: np.ndarray) -> None:
-            due = step == config.optim.steps or (step and step % config.checkpoint.every == 0)
-            if due and step != first:
-                report.flush()
-                checkpoints.save(
-                    step,
-                    params=state.params,
-                    opt_state=state.opt_state,
-                    frozen=prepared.to_store(frozen),
-                    data=data,
-                )
 
         def log(step: int, metrics: dict[str, Any]) -> None:
             report.step(step, metrics)
@@ -180,9 +213,10 @@ def run(
                 first=first,
                 steps=config.optim.steps,
                 train_step=prepared.train_step,
+                save=partial(saves, frozen),
                 evaluate=evaluate,
-                save=save,
                 log=log,
+                stop=stop,
                 timer=timer,
             )
         finally:
