@@ -21,6 +21,9 @@ def parse_arg(arg: str, *, variants: tuple[str, ...] = ("demo",)) -> tuple[str, 
         raise ValueError(
             f"config variant {variant!r} is not known; there is: {', '.join(variants)}"
         )
+    for option in options:
+        if "=" not in option:
+            raise ValueError(f"config option {option!r} has no value; did you mean {option}=..?")
     pairs = dict(option.split("=", 1) for option in options)
     if variant in ("demo", "recipe"):
         pairs = {"data": f"runs/{variant}/data", "size": "small"} | pairs
@@ -142,7 +145,13 @@ def use_scenes(
     """
     if size not in SIZES:
         raise ValueError(f"config option size={size!r} is not known; there is: {', '.join(SIZES)}")
-    about = json.loads((Path(folder) / "tokenizer.json").read_text())
+    path = Path(folder) / "tokenizer.json"
+    if not path.is_file():
+        raise ValueError(
+            f"config option data={folder}: no scenes there ({path} is missing);"
+            " `make demo` or `python -m data_pipelines.build scenes` makes them"
+        )
+    about = json.loads(path.read_text())
     if "grid" not in about:
         raise ValueError(f"{folder}/tokenizer.json says no grid: an older data set, build it again")
     seen = dict(image_size=about["image_size"], num_queries=about["grid"] ** 2)

@@ -13,15 +13,27 @@ import jax
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
+def _missing(error: KeyError | ValueError) -> str:
+    return f"{error} is not set" if isinstance(error, KeyError) else str(error).rstrip(".")
+
+
 def join() -> None:
     """Meet the job's other processes; to be called before anything asks JAX for its devices.
 
     Raises:
       ValueError: some of the three variables are set and others not, or are no such numbers.
     """
+    # JAX's own handler would swallow SIGTERM and tell nobody; see qwenvl_jax/train/stop.py.
+    jax.config.update("jax_enable_preemption_service", False)
     given = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
     if not given:
-        jax.distributed.initialize()
+        try:
+            jax.distributed.initialize()
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                "--multihost: no cluster tells this process of the others"
+                f" ({_missing(error)}); set {', '.join(VARIABLES)}"
+            ) from error
         return
     if missing := [name for name in VARIABLES if name not in given]:
         raise ValueError(f"--multihost: {', '.join(given)} set, but not {', '.join(missing)}")

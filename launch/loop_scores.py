@@ -6,6 +6,7 @@ dtype; what is asked and how it is scored is `launch/evaluate.py`'s. Names in th
 """
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +83,17 @@ class LoopScores:
         self._out, self._training, self._heldout = workdir / "scores", training, heldout
         self._run_config = run_config
 
-    def __call__(self, step: int, params: trees.Tree) -> dict[str, float]:
+    def __call__(
+        self, step: int, params: trees.Tree, ended: Callable[[], bool]
+    ) -> dict[str, float] | None:
+        """Scores by name; None, with nothing written, where `ended` says so after a source."""
         model = self._training.model
         params = jax.tree.map(lambda x: x.astype(model.dtype), params)
         mesh = jax.sharding.get_mesh()
         now = Checkpoint(model, params, self._tokenizer, self._run_config, step, None, mesh)
         lines, metrics, main = [], {}, jax.process_index() == 0
         out = self._out / str(step)
+        answers = []
         for source in self._sources:
             found = score_source(
                 now,
@@ -103,9 +108,13 @@ class LoopScores:
                 metrics[f"score/{where}"] = line["value"]
                 if line["blind"] is not None:
                     metrics[f"blind/{where}"] = line["blind"]
-            for group in found.groups if main else ():
-                write_answers(group, out, source.name)
+            answers.append((source.name, found.groups))
+            if ended():
+                return None
         if main:
+            for name, groups in answers:
+                for group in groups:
+                    write_answers(group, out, name)
             out.mkdir(parents=True, exist_ok=True)
             (out / "scores.jsonl").write_text(score_lines(lines), "utf-8")
             shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())

@@ -2,23 +2,23 @@
 
 The config file may take a variant after a colon (`configs/stage1.py:demo`), and any field can be
 set on the command line (`--config.optim.steps=100`). A work directory that holds a checkpoint is
-resumed, and its compiled programs are kept beside them.
+resumed, and its compiled programs are kept beside them. A run that is asked to end (SIGTERM,
+SIGINT, SIGUSR1) saves first and exits with 75: the same command goes on.
 """
 
 import os
 import sys
 from pathlib import Path
 
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from launch import hosts, logs, programs, stage
+from launch import hosts, logs, pages, programs, stage
+from qwenvl_jax import command_line
+from qwenvl_jax.train.stop import Stop
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", help_string="A file of configs/, `:variant` after it."
-)
+_CONFIG = pages.define_flag()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and plots go.")
 _MULTIHOST = flags.DEFINE_bool("multihost", False, "One process of a job over several hosts.")
 _GPU_MEMORY = "0.92"  # of a GPU's; JAX by itself takes three quarters
@@ -30,12 +30,9 @@ def main(_) -> None:
     if _MULTIHOST.value:
         hosts.join()
     programs.keep(_WORKDIR.value)
-    try:
-        stage.train(_CONFIG.value, _WORKDIR.value)
-    except MemoryError as error:
-        sys.exit(f"run: {error}")
+    with Stop() as stop:
+        stage.train(_CONFIG.value, _WORKDIR.value, stop=stop)
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    command_line.start(main, required=["config", "workdir"])

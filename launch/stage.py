@@ -19,6 +19,7 @@ from qwenvl_jax.train.config import TrainConfig
 from qwenvl_jax.train.placement import held_shards
 from qwenvl_jax.train.report import Source
 from qwenvl_jax.train.state import TrainState
+from qwenvl_jax.train.stop import Stop
 
 
 def parse(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
@@ -47,7 +48,8 @@ def read(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
         StreamConfig, data | {"sources": _named(data["sources"])}, "config.data"
     )
     # Held-out losses are compared across runs, whichever way these decode what they train on.
-    other = data | {"decode": "exact"} | {k: v for k, v in heldout.items() if k != "batches"}
+    own = {k: v for k, v in heldout.items() if k != "batches" and v is not None}
+    other = data | {"decode": "exact"} | own
     other["sources"] = _named(heldout["sources"])
     if list(heldout["sources"]) != list(data["sources"]):
         raise ValueError(
@@ -81,8 +83,14 @@ def _named(sources: dict) -> list[dict]:
     return [{"name": name, **source} for name, source in sources.items()]
 
 
-def train(config: ConfigDict, workdir: str | Path) -> tuple[TrainState, dict]:
-    """Run a stage from its config; returns the final state and the frozen parameters."""
+def train(
+    config: ConfigDict, workdir: str | Path, *, stop: Stop | None = None
+) -> tuple[TrainState, dict]:
+    """Run a stage from its config; returns the final state and the frozen parameters.
+
+    Args:
+      stop: the signals that end the run early.
+    """
     training, stream, heldout = parse(config)
     workdir = Path(workdir)
     plain = json.loads(config.to_json())
@@ -113,4 +121,5 @@ def train(config: ConfigDict, workdir: str | Path) -> tuple[TrainState, dict]:
         open_stream=open_stream,
         eval_batches=heldout_batches,
         score=score,
+        stop=stop,
     )

@@ -3,9 +3,10 @@ config key.
 """
 
 import dataclasses
+import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -25,16 +26,25 @@ def build(cls: type[T], values: Mapping[str, Any], key: str) -> T:
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise ValueError(f"{key}.{unknown[0]} is not known; {key} takes {', '.join(fields)}")
-    required = [n for n, f in fields.items() if not _has_default(f) and n not in values]
+    strange = sorted(set(values) - set(fields))
+    if strange:
+        raise ValueError(unknown(key, strange[0], list(fields)))
+    required = [n for n, f in fields.items() if not has_default(f) and values.get(n) is None]
     if required:
         raise ValueError(f"{key}.{required[0]} is missing")
     return cls(**{name: _convert(hints[name], values[name], f"{key}.{name}") for name in values})
 
 
-def _has_default(field: dataclasses.Field) -> bool:
+def unknown(key: str, name: str, known: Sequence[str]) -> str:
+    """What to say of a name that the group `key` does not have."""
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"{key}.{name} is not known; did you mean {near[0]}?"
+    return f"{key}.{name} is not known; {key} takes {', '.join(known)}"
+
+
+def has_default(field: dataclasses.Field) -> bool:
+    """Whether a field of a dataclass may be left out."""
     missing = dataclasses.MISSING
     return field.default is not missing or field.default_factory is not missing
 
@@ -44,6 +54,8 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if dataclasses.is_dataclass(hint):
         if isinstance(value, hint):
             return value
+        if isinstance(value, list | tuple):  # on a command line: its fields in their order
+            value = dict(zip((field.name for field in dataclasses.fields(hint)), value))
         if not hasattr(value, "items"):
             raise ValueError(f"{key} must be a group of settings, got {value!r}")
         return build(hint, value, key)

@@ -4,12 +4,11 @@ Both run the same functions of one shard, which are safe to run twice; neither k
 """
 
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing.connection import wait
 from typing import Any
+
+from data_pipelines.workers import start_builder
 
 # A function of one task, be it a shard or a part of a decision; the task travels to a worker.
 Work = Callable[[Any], object]
@@ -35,7 +34,7 @@ def local_engine(processes: int) -> Engine:
             return
         # Spawn, not fork: libraries that were loaded here have threads, which a fork loses.
         spawn = multiprocessing.get_context("spawn")
-        pool = pool or ProcessPoolExecutor(processes, spawn, die_with_parent)
+        pool = pool or ProcessPoolExecutor(processes, spawn, start_builder)
         try:
             for future in as_completed([pool.submit(function, task) for task in tasks]):
                 future.result()
@@ -45,18 +44,6 @@ def local_engine(processes: int) -> Engine:
             raise
 
     return run
-
-
-def die_with_parent() -> None:
-    """End this worker when the process that started it was killed: nobody would ever stop it, and
-    it could still write while the same job runs again.
-    """
-
-    def watch() -> None:
-        wait([multiprocessing.parent_process().sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def beam_engine(options: Sequence[str]) -> Engine:

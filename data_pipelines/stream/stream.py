@@ -17,6 +17,7 @@ from data_pipelines.stream.rows import Failure, Row, Rows
 from data_pipelines.stream.sample import REASONS
 from data_pipelines.stream.source import ShardedSource
 from data_pipelines.stream.state import check_state, first_state, split_state
+from data_pipelines.workers import start_reader
 from qwenvl_jax.batch import Batch
 
 
@@ -68,7 +69,9 @@ class Stream:
             options = grain.MultiprocessingOptions(config.num_workers, config.prefetch)
             # A segment of shared memory costs more than copying a row's text: only images get one.
             shared = grain.experimental.DatasetOptions(min_shm_size=2**16)
-            rows = grain.experimental.WithOptionsIterDataset(rows.mp_prefetch(options), shared)
+            rows = grain.experimental.WithOptionsIterDataset(
+                rows.mp_prefetch(options, start_reader), shared
+            )
         self._rows: Iterator[Row | Failure] = iter(rows)
 
     def __iter__(self) -> "Stream":

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qwenvl_jax.checkpoint import intact
+from qwenvl_jax.command_line import Ending
 from qwenvl_jax.train.guard import APPLIED, NOT_FINITE, REASONS
 
 
@@ -13,7 +14,7 @@ class Skipped(NamedTuple):
     losses: dict[str, float]  # nats a labelled token, by source
 
 
-class BadSteps(RuntimeError):
+class BadSteps(Ending):
     """The steps of `row` were skipped, one after the other."""
 
     def __init__(self, workdir: Path, row: list[Skipped], most: int):

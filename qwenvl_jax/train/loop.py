@@ -40,9 +40,9 @@ def train(
     steps: int,
     train_step: Callable[[TrainState, trees.Tree, Batch], tuple[TrainState, dict[str, Any]]],
     save: Save,
-    evaluate: Callable[[int, TrainState], None],
+    evaluate: Callable[[int, TrainState], bool],
     log: Callable[[int, dict[str, Any]], None],
-    stop: Callable[[int], bool],
+    stop: Callable[[], bool],
     timer: Callable[[str], Any],
 ) -> TrainState:
     """Run steps `first` .. `steps - 1`; save and evaluate once more at the end.
@@ -50,21 +50,24 @@ def train(
     Args:
       train_step: compiled; donates the state.
       save, evaluate: called with the number of steps done; they decide themselves whether it is
-      time.
+      time. An evaluation that `stop` cut short gives False.
       log: called with a step's index and its metrics, still on the devices; may fetch those of the
       step before.
-      stop: asked with the number of steps done; True ends the loop once the state is saved.
+      stop: asked before each step; True ends the loop once the state is saved.
       timer: a context manager over the named part of the loop (`save`, `eval`, `data`, `step`).
     """
     for step in range(first, steps + 1):
-        stopped = stop(step)
+        stopped = stop()
         with timer("save"):
             save(step, state, data.state(), last=stopped or step == steps)
         if stopped:
             break
         with timer("eval"):
-            evaluate(step, state)
-        if step == steps:
+            whole = evaluate(step, state)
+        if not whole:
+            with timer("save"):
+                save(step, state, data.state(), last=True)
+        if not whole or step == steps:
             break
         with timer("data"):
             batch = next(data)

@@ -36,22 +36,27 @@ class Saves:
         self._restarts, self._to_store = restarts, to_store
         self._saved, self._waiting = first, False
 
+    @property
+    def newest(self) -> int:
+        """The step that was saved last, or resumed at; 0 where there is none."""
+        return self._saved
+
     def __call__(
         self, frozen: trees.Tree, step: int, state: TrainState, data: np.ndarray, *, last: bool
     ) -> None:
         """Save after `step` steps if it is time.
 
         Raises:
-          BadSteps: no step follows, and the steps before were not finite.
+          BadSteps: the run is at its end, and its last steps were not finite.
         """
         due = last or self._waiting or (step and step % self._config.checkpoint.every == 0)
         if not due or step == self._saved:
             return
         self._report.flush()
         skipped = self._report.skipped
-        if skipped and last and skipped.not_finite:
+        if skipped.not_finite and step == self._config.optim.steps:
             raise skipped.error()
-        if skipped and not last:
+        if skipped and (skipped.not_finite or not last):
             if not self._waiting:
                 logging.warning("step %d is not saved: the steps before it were skipped", step)
             self._waiting = True

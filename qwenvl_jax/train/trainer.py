@@ -28,6 +28,7 @@ from qwenvl_jax.train.report import Report, Source
 from qwenvl_jax.train.restarts import Restarts
 from qwenvl_jax.train.saves import Saves
 from qwenvl_jax.train.state import TrainState
+from qwenvl_jax.train.stop import Stop, Stopped
 from qwenvl_jax.train.timer import Timer
 
 
@@ -104,6 +105,16 @@ def resume(
     return _Begun(kept.step, state, prepared.to_read(kept.frozen), kept.data)
 
 
+# From the steps done, all parameters and what asks whether to end, to scores by name; None where it
+# ended early.
+Score = Callable[[int, trees.Tree, Callable[[], bool]], dict[str, float] | None]
+
+
+def never() -> bool:
+    """Asks nobody, for a run without signals."""
+    return False
+
+
 class _Batches:
     """The stream with its batches put on the mesh."""
 
@@ -117,11 +128,6 @@ class _Batches:
         return self._stream.state()
 
 
-def never(step: int) -> bool:
-    """The `stop` of a run that nothing asks to end."""
-    return False
-
-
 def run(
     config: TrainConfig,
     *,
@@ -132,8 +138,8 @@ def run(
     sources: list[Source],
     open_stream: Callable[[NamedSharding, np.ndarray | None], Any],
     eval_batches: Callable[[NamedSharding], Iterable[Batch]] | None = None,
-    score: Callable[[int, trees.Tree], dict[str, float]] | None = None,
-    stop: Callable[[int], bool] = never,
+    score: Score | None = None,
+    stop: Stop | None = None,
 ) -> tuple[TrainState, trees.Tree]:
     """Train a stage in a work directory, resuming from its newest checkpoint where there is one.
 
@@ -147,8 +153,7 @@ def run(
       eval_batches: this process's rows of the held-out batches, the same at each call.
       score: from the steps done and all parameters, in their shards, to scores by name; called
       in every process, under the mesh, wherever held-out losses are taken.
-      stop: asked before each step, in every process, with the steps done; the same answer in all.
-      True saves and ends the run.
+      stop: the signals that end a run early; none by default.
 
     Returns:
       The final state and the frozen parameters.
@@ -156,6 +161,7 @@ def run(
     Raises:
       BadSteps: as many steps in a row were skipped as `config.optim.max_bad_steps` allows, or the
       run's last steps were not finite.
+      Stopped: `stop` ended the run early; it is saved.
       MemoryError: a device has less memory than a step or the start needs; lists what it is for.
     """
     starting.check(config.model, config.init)
@@ -191,20 +197,31 @@ def run(
             config, checkpoints, report, restarts, first=first, to_store=prepared.to_store
         )
 
-        def evaluate(step: int, state: TrainState) -> None:
+        def evaluate(step: int, state: TrainState) -> bool:
             due = step == config.optim.steps or (step and step % config.eval_every == 0)
             if not due:
-                return
-            batches = (put(b, sharding) for b in eval_batches(sharding)) if eval_batches else ()
-            sums = [prepared.eval_step(state.params, frozen, batch) for batch in batches]
-            scores = score(step, trees.merge(state.params, frozen)) if score else {}
+                return True
             report.flush()
-            report.evaluation(step, jax.device_get(sums), scores)
+            sums = []
+            for batch in eval_batches(sharding) if eval_batches else ():
+                losses = prepared.eval_step(state.params, frozen, put(batch, sharding))
+                sums.append(jax.device_get(losses))
+                if asked():
+                    return False
+            params = trees.merge(state.params, frozen)
+            scores = score(step, params, asked) if score else {}
+            if scores is None:
+                return False
+            report.evaluation(step, sums, scores)
+            return True
 
         def log(step: int, metrics: dict[str, Any]) -> None:
             report.step(step, metrics)
             profiles.after(step, metrics)
 
+        if stop:
+            stop.loop()
+        asked = stop.boundary if stop else never
         try:
             state = loop.train(
                 state,
@@ -216,7 +233,7 @@ def run(
                 save=partial(saves, frozen),
                 evaluate=evaluate,
                 log=log,
-                stop=stop,
+                stop=asked,
                 timer=timer,
             )
         finally:
@@ -224,4 +241,9 @@ def run(
             checkpoints.close()
             stream.close()
             report.close()
+    done = int(state.step)
+    if stop and stop.ended:
+        report.events.write("stopped", done, why=stop.why)
+        raise Stopped(stop.why, done, workdir, saved=saves.newest)
+    report.events.write("finished", done)
     return state, prepared.to_store(frozen)

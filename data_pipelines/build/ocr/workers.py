@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from data_pipelines.build.engine import die_with_parent
+from data_pipelines.workers import start_builder
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,7 +35,7 @@ def survive(
         # Spawn, not fork: libraries that were loaded here have threads, which a fork loses.
         context = multiprocessing.get_context("spawn")
         count = 1 if alone else processes
-        with ProcessPoolExecutor(count, context, die_with_parent) as pool:
+        with ProcessPoolExecutor(count, context, start_builder) as pool:
             try:
                 for result in pool.map(partial(_in_time, work, seconds), waiting):
                     yield result

@@ -1,0 +1,88 @@
+"""How every command begins and ends: flags, one line for a mistake, exit codes.
+
+    0     done
+    1     the work failed: a full device or disk, steps that are not finite
+    2     the user's mistake, found before the work: one line that names key, value and what works
+    75    asked to end; the same command goes on (`qwenvl_jax/train/stop.py`)
+    130   Ctrl-C
+
+What nobody foresaw is a bug and keeps its traceback. `--debug` shows it for the others as well.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import app, flags
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("configs", "launch", "data_pipelines", "qwenvl_jax")
+OURS = tuple(str(ROOT / room) + os.sep for room in ROOMS)
+FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+AGAIN = 75  # sysexits' EX_TEMPFAIL
+FILES = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, FileExistsError)
+
+
+class Ending(Exception):
+    """An end that was foreseen; its text is all that a user is told."""
+
+    code = FAILED
+
+
+flags.DEFINE_bool("debug", False, "Show the traceback of a mistake.")
+
+
+def start(main: Callable[[Sequence[str]], None], *, required: Sequence[str] = ()) -> None:
+    """Parse the flags, run a command's `main`, and end the process with the code of what happened.
+
+    Args:
+      required: names of flags that must be given.
+    """
+    name = Path(sys.argv[0]).stem
+
+    def parse(arguments: list[str]) -> list[str]:
+        try:
+            rest = flags.FLAGS(arguments)
+            for flag in required:
+                if flags.FLAGS[flag].value is None:
+                    raise ValueError(f"--{flag} is missing; `{name}.py --help` tells all flags")
+            if len(rest) > 1:
+                raise ValueError(f"{rest[1]!r} is no flag; did you mean --{rest[1]}?")
+        except (flags.Error, ValueError, *FILES) as error:
+            _end(name, error, MISTAKE, debug="--debug" in arguments)
+        return rest
+
+    def guarded(arguments: Sequence[str]) -> None:
+        debug = flags.FLAGS.debug
+        try:
+            main(arguments)
+        except Ending as error:
+            _end(name, error, error.code, debug=debug)
+        except MemoryError as error:
+            _end(name, error, FAILED, debug=debug)
+        except KeyboardInterrupt:
+            print(f"\n{name}: interrupted; the same command goes on", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+        except (ValueError, *FILES) as error:
+            if not _foreseen(error):
+                raise
+            _end(name, error, MISTAKE, debug=debug)
+
+    app.run(guarded, flags_parser=parse)
+
+
+def _foreseen(error: BaseException) -> bool:
+    """Whether our own code raised it to name a mistake, or could not open what the user named."""
+    if isinstance(error, FILES):
+        return True
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return last.filename.startswith(OURS)
+
+
+def _end(name: str, error: BaseException, code: int, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    print(f"{name}: {error}", file=sys.stderr)
+    sys.exit(code)
