@@ -20,7 +20,6 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Self
 
 import jax
 from jax._src import distributed
@@ -51,7 +50,7 @@ class Stop:
         self.ended = False  # whether `boundary` has said so
         self._client = distributed.global_state.client if jax.process_count() > 1 else None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Stop":
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._wakeup = signal.set_wakeup_fd(self._write)
