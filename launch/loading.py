@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from qwenvl_jax import settings, trees
 from qwenvl_jax.checkpoint import intact, manifest, names
-from qwenvl_jax.checkpoint.manager import load_parameters
+from qwenvl_jax.checkpoint.load import load_parameters
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.parallel import rules
 from qwenvl_jax.parallel.mesh import MeshConfig, make_mesh

@@ -13,7 +13,8 @@ from qwenvl_jax import settings
 from qwenvl_jax.checkpoint import exported, names
 from qwenvl_jax.checkpoint.exported import Check
 from qwenvl_jax.checkpoint.imported import import_parameters
-from qwenvl_jax.checkpoint.manager import CheckpointConfig, Checkpoints
+from qwenvl_jax.checkpoint.manager import Checkpoints
+from qwenvl_jax.checkpoint.policy import CheckpointConfig
 from qwenvl_jax.checkpoint.released_config import model_config
 from qwenvl_jax.checkpoint.stored import Stored
 from qwenvl_jax.inference import round_trip

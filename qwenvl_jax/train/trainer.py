@@ -15,7 +15,8 @@ from jax.sharding import NamedSharding
 
 from qwenvl_jax import trees
 from qwenvl_jax.batch import Batch
-from qwenvl_jax.checkpoint.manager import Checkpoints, load_parameters
+from qwenvl_jax.checkpoint.load import load_parameters
+from qwenvl_jax.checkpoint.manager import Checkpoints
 from qwenvl_jax.parallel import rules
 from qwenvl_jax.train import loop, starting
 from qwenvl_jax.train import state as state_lib
@@ -133,7 +134,7 @@ def run(
             else:
                 shapes, frozen_shapes = prepared.shapes
                 shardings, frozen_shardings = prepared.shardings
-                first, params, moments, frozen, data_state = checkpoints.restore(
+                first, params, moments, frozen, data_state, _ = checkpoints.restore(
                     params=shapes.params,
                     opt_state=shapes.opt_state,
                     frozen=frozen_shapes,

@@ -9,7 +9,9 @@ import pytest
 
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import intact, manifest
-from qwenvl_jax.checkpoint.manager import CheckpointConfig, Checkpoints, load_parameters
+from qwenvl_jax.checkpoint.load import load_parameters
+from qwenvl_jax.checkpoint.manager import Checkpoints
+from qwenvl_jax.checkpoint.policy import CheckpointConfig
 from qwenvl_jax.model import qwenvl
 from qwenvl_jax.model.config import AdapterConfig
 from qwenvl_jax.parallel import rules
