@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from jax.experimental import multihost_utils
 
 from qwenvl_jax import trees
@@ -141,7 +142,10 @@ class Checkpoints:
         }
         self._wait()
         newest = self._manager.latest_step()
-        if newest is not None and newest >= step:
+        if newest == step:
+            logging.info("step %d is saved already", step)
+            return
+        if newest is not None and newest > step:
             raise ValueError(f"step {step} cannot be saved: step {newest} of {self._root} is newer")
         self._saving, self._step_bytes = step, room.needed_bytes(params, opt_state)
         self._start_hashing(step)
@@ -252,13 +256,14 @@ class Checkpoints:
         self._manager.reload()
 
     def check(self) -> None:
-        """Raise what went wrong in the background since the last call, without waiting.
+        """Raise what went wrong in the background; costs nothing while a save goes on.
 
         Raises:
           DiskFull: as for `save`.
         """
-        if not self._manager.is_saving_in_progress():
-            self._wait()
+        if self._saving is not None and not self._manager.is_saving_in_progress():
+            with self._full_disk():
+                self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Wait until everything that was started is on disk.

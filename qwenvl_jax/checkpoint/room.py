@@ -20,7 +20,7 @@ _FULL_TEXTS = ("No space left on device", "ENOSPC", "Disk quota exceeded", "EDQU
 class DiskFull(OSError):
     """No space for what is to be written; the message is one line with place, needed and free."""
 
-    def __init__(self, what: str, place: Path, needed: int, detail: str = ""):
+    def __init__(self, what: str, place: Path, needed: int, detail: str):
         """
         Args:
           what: the thing that needs the space, for example `step 4`.
@@ -28,15 +28,15 @@ class DiskFull(OSError):
           needed: bytes.
           detail: what else a reader should know.
         """
-        self.needed, self.free = needed, free_bytes(place)
-        text = (
-            f"no space left on {place}: {what} needs {size(needed)}, {size(self.free)} are free"
-            f"{detail and '; ' + detail}"
-        )
-        super().__init__(errno.ENOSPC, text, str(place))
+        super().__init__(errno.ENOSPC, _message(what, place, needed, detail), str(place))
 
     def __str__(self) -> str:
         return self.strerror
+
+
+def _message(what: str, place: Path, needed: int, detail: str) -> str:
+    free = size(free_bytes(place))
+    return f"no space left on {place}: {what} needs {size(needed)}, {free} are free; {detail}"
 
 
 def size(number: int) -> str:
@@ -74,23 +74,27 @@ def room(root: str | Path, step_bytes: int, frozen_bytes: int, keep: int) -> Non
         deleted only after a newer one is complete.
 
     Raises:
-      DiskFull: the disk has less free; names place, needed and free bytes.
+      ValueError: the disk has less free; names place, needed and free bytes.
     """
     root = Path(root).absolute()
     there = len(intact.steps(root))
-    frozen = any((root / "frozen").glob("*/MANIFEST.json"))
+    if any((root / "frozen").glob("*/MANIFEST.json")):
+        frozen_bytes = 0
     steps = max(keep + 1 - there, 1)
-    needed = steps * step_bytes + (0 if frozen else frozen_bytes)
+    needed = steps * step_bytes + frozen_bytes
     if needed > free_bytes(root):
-        what = f"room for {steps} checkpoints" + ("" if frozen else " and the frozen parameters")
-        raise DiskFull(
-            what, root, needed, "config.checkpoint.keep, .keep_every and .keep_best take less"
-        )
+        what = f"room for {steps} checkpoints{' and frozen parameters' if frozen_bytes else ''}"
+        keys = "config.checkpoint.keep, .keep_every and .keep_best decide how many stay"
+        raise ValueError(_message(what, root, needed, keys))
 
 
 @contextlib.contextmanager
 def full_disk(
-    what: str, place: Path, needed: int, *, tidy: Callable[[], str] = lambda: ""
+    what: str,
+    place: Path,
+    needed: int,
+    *,
+    tidy: Callable[[], str] = lambda: "what was there is as it was",
 ) -> Iterator[None]:
     """Say in one line that a disk is full, in place of whatever error a library makes of it.
 
