@@ -77,7 +77,7 @@ def _write(root: Path, name: str, frozen: trees.Tree) -> None:
 
     needed = room.needed_bytes(frozen)
     try:
-        with room.full_disk("the frozen parameters", root, needed, tidy=after_failure):
+        with room.writing("the frozen parameters", root, needed, tidy=after_failure):
             with ocp.Checkpointer(orbax_writer.handler()) as checkpointer:
                 checkpointer.save(folder, args=orbax_writer.save_args(frozen))
             if ahead:

@@ -149,7 +149,7 @@ class Checkpoints:
             raise ValueError(f"step {step} cannot be saved: step {newest} of {self._root} is newer")
         self._saving, self._step_bytes = step, room.needed_bytes(params, opt_state)
         self._start_hashing(step)
-        with self._full_disk():
+        with self._writing():
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -172,13 +172,13 @@ class Checkpoints:
 
     def _wait(self) -> None:
         """Until the save that was started is on disk and old steps are deleted."""
-        with self._full_disk():
+        with self._writing():
             self._manager.wait_until_finished()
         if self._tidying:
             self._tidying.join()
 
-    def _full_disk(self) -> contextlib.AbstractContextManager[None]:
-        return room.full_disk(
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return room.writing(
             f"step {self._saving}",
             self._root / "checkpoints",
             self._step_bytes,
@@ -262,7 +262,7 @@ class Checkpoints:
           DiskFull: as for `save`.
         """
         if self._saving is not None and not self._manager.is_saving_in_progress():
-            with self._full_disk():
+            with self._writing():
                 self._manager.wait_until_finished()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Room on a disk: what checkpoints need, what is free, and the error when a disk is full."""
+"""Room on a disk: what checkpoints need, what is free, and one line when writing fails."""
 
 import contextlib
 import errno
@@ -13,11 +13,26 @@ from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import intact
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# TensorStore reports a file's error as text. A device without memory says RESOURCE_EXHAUSTED too.
-_FULL_TEXTS = ("No space left on device", "ENOSPC", "Disk quota exceeded", "EDQUOT")
+_BROKEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EFBIG)
 
 
-class DiskFull(OSError):
+class CannotWrite(OSError):
+    """A disk refuses what is to be written; the message is one line with place and reason."""
+
+    def __init__(self, what: str, place: Path, code: int, detail: str):
+        """
+        Args:
+          what, place, detail: as for `DiskFull`.
+          code: the error number.
+        """
+        text = f"cannot write on {place}: {what}: {os.strerror(code)}; {detail}"
+        super().__init__(code, text, str(place))
+
+    def __str__(self) -> str:
+        return self.strerror
+
+
+class DiskFull(CannotWrite):
     """No space for what is to be written; the message is one line with place, needed and free."""
 
     def __init__(self, what: str, place: Path, needed: int, detail: str):
@@ -28,10 +43,8 @@ class DiskFull(OSError):
           needed: bytes.
           detail: what else a reader should know.
         """
-        super().__init__(errno.ENOSPC, _message(what, place, needed, detail), str(place))
-
-    def __str__(self) -> str:
-        return self.strerror
+        text = _message(what, place, needed, detail)
+        OSError.__init__(self, errno.ENOSPC, text, str(place))
 
 
 def _message(what: str, place: Path, needed: int, detail: str) -> str:
@@ -89,39 +102,49 @@ def room(root: str | Path, step_bytes: int, frozen_bytes: int, keep: int) -> Non
 
 
 @contextlib.contextmanager
-def full_disk(
+def writing(
     what: str,
     place: Path,
     needed: int,
     *,
     tidy: Callable[[], str] = lambda: "what was there is as it was",
 ) -> Iterator[None]:
-    """Say in one line that a disk is full, in place of whatever error a library makes of it.
+    """Say in one line that a disk refuses a write, in place of what a library makes of it.
 
     Args:
       what, place, needed: as for `DiskFull`.
-      tidy: called first where the disk is full, to remove what was half written; returns what else
+      tidy: called first where the write failed, to remove what was half written; returns what else
         the message should say.
 
     Raises:
-      DiskFull: the block failed as the disk is full. Other errors are raised as they are.
+      DiskFull: the block failed because the disk, or a quota, is full.
+      CannotWrite: it is read-only, or broken in another way. Other errors are raised as they are.
     """
     try:
         yield
-    except DiskFull:
+    except CannotWrite:
         raise
     except Exception as error:
-        if not is_full(error):
+        code = refused(error)
+        if not code:
             raise
-        raise DiskFull(what, place, needed, tidy()) from error
+        detail = tidy()
+        if code in _FULL:
+            raise DiskFull(what, place, needed, detail) from error
+        raise CannotWrite(what, place, code, detail) from error
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether a full disk (or quota) is what an error, or one that led to it, tells of."""
-    return any(
-        getattr(one, "errno", None) in _FULL or any(text in str(one) for text in _FULL_TEXTS)
-        for one in _chain(error)
-    )
+def refused(error: BaseException) -> int | None:
+    """The number of the disk's error that an error, or one that led to it, tells of; else None.
+
+    TensorStore reports a file's error as text. A device without memory says RESOURCE_EXHAUSTED as
+    a full disk does, so that word alone tells nothing.
+    """
+    for one in _chain(error):
+        for code in (*_FULL, *_BROKEN):
+            if getattr(one, "errno", None) == code or os.strerror(code) in str(one):
+                return code
+    return None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

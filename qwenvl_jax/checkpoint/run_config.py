@@ -18,7 +18,7 @@ def write(workdir: str | Path, plain: dict[str, Any]) -> None:
       DiskFull: there is no space for it.
     """
     text = json.dumps(plain, indent=1, sort_keys=True)
-    with room.full_disk(NAME, Path(workdir), len(text)):
+    with room.writing(NAME, Path(workdir), len(text)):
         atomic.write_text(Path(workdir) / NAME, text)
 
 

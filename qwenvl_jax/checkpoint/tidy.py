@@ -39,6 +39,8 @@ class Tidy:
         self._damaged: set[int] = set()
         self._lock = threading.Lock()
         self._losses, self._spared = self._read()
+        if self._spared:
+            self._write()
         shutil.rmtree(root / DELETING, ignore_errors=True)
 
     def scored(self, step: int, loss: float) -> None:
@@ -124,5 +126,5 @@ class Tidy:
         losses = {str(step): self._losses[step] for step in sorted(self._losses)}
         plain = {"losses": losses, "spared": sorted(self._spared)}
         text = json.dumps(plain, allow_nan=False) + "\n"
-        with room.full_disk(NAME, self._root, len(text)):
+        with room.writing(NAME, self._root, len(text)):
             atomic.write_text(self._root / NAME, text)

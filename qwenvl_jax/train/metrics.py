@@ -8,6 +8,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,17 +69,25 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(values, dict) or type(values.get("step")) is not int:
         return None
-    return {k: _NO_NUMBERS.get(v, v) if isinstance(v, str) else v for k, v in values.items()}
+    return _replaced(values, lambda x: _NO_NUMBERS.get(x, x) if isinstance(x, str) else x)
 
 
 def _format(values: dict[str, Any]) -> str:
     """A line of strict JSON; -> `{"step": 3, "loss": "NaN"}`."""
-    strict = {k: _strict(v) if isinstance(v, float) else v for k, v in values.items()}
-    return json.dumps(strict, allow_nan=False) + "\n"
+    return json.dumps(_replaced(values, _strict), allow_nan=False) + "\n"
 
 
-def _strict(value: float) -> float | str:
-    if math.isfinite(value):
+def _replaced(plain: Any, replace: Callable[[Any], Any]) -> Any:
+    """Plain JSON data with each of its values replaced."""
+    if isinstance(plain, dict):
+        return {key: _replaced(value, replace) for key, value in plain.items()}
+    if isinstance(plain, list | tuple):
+        return [_replaced(value, replace) for value in plain]
+    return replace(plain)
+
+
+def _strict(value: Any) -> Any:
+    if not isinstance(value, float) or math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
@@ -106,7 +115,7 @@ class MetricWriter:
         if lines.cut_off:
             logging.info("%s: a last line of %d bytes was cut off", path, len(lines.cut_off))
         text = "".join(map(_format, kept))
-        with room.full_disk(path.name, workdir, len(text)):
+        with room.writing(path.name, workdir, len(text)):
             atomic.write_text(path, text)
         self._file = path.open("ab", buffering=0)  # nothing is left to be written at the close
         self._board = _Board(workdir / "tensorboard", first)
@@ -117,7 +126,7 @@ class MetricWriter:
             return
         path = self._workdir / f"metrics.{kind}.jsonl"
         text = b"".join(line + b"\n" for line in lines)
-        with room.full_disk(path.name, self._workdir, len(text)), path.open("ab") as file:
+        with room.writing(path.name, self._workdir, len(text)), path.open("ab") as file:
             file.write(text)
         say = logging.warning if kind == "damaged" else logging.info
         say("metrics.jsonl: %d %s lines are now in %s", len(lines), kind, path)
@@ -129,14 +138,14 @@ class MetricWriter:
           DiskFull: there is no space for them.
         """
         self._append({"step": step, **values})
-        with room.full_disk("a step's metrics", self._workdir, 1024 * len(values)):
+        with room.writing("a step's metrics", self._workdir, 1024 * len(values)):
             self._board.write(step, values)
 
     def event(self, step: int, name: str, values: dict[str, Any]) -> None:
         """Log what happened at a step, in `metrics.jsonl` alone: `{"step": 9, "event": name, ..}`.
 
         Args:
-          values: plain JSON data; NaN and infinities only at the top.
+          values: plain JSON data, and NaN and infinities.
 
         Raises:
           DiskFull: there is no space for it.
@@ -145,7 +154,7 @@ class MetricWriter:
 
     def _append(self, values: dict[str, Any]) -> None:
         line = _format(values)
-        with room.full_disk("a line of metrics.jsonl", self._workdir, len(line)):
+        with room.writing("a line of metrics.jsonl", self._workdir, len(line)):
             rest = line.encode()
             while rest:
                 rest = rest[self._file.write(rest) :]
@@ -153,7 +162,7 @@ class MetricWriter:
     def close(self) -> None:
         """Close both logs."""
         self._file.close()
-        with room.full_disk("TensorBoard's file", self._workdir, 0):
+        with room.writing("TensorBoard's file", self._workdir, 0):
             self._board.close()
 
 
