@@ -26,7 +26,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from qwenvl_jax.checkpoint import manifest
-from qwenvl_jax.checkpoint.manager import CheckpointConfig, Checkpoints
+from qwenvl_jax.checkpoint.manager import Checkpoints
+from qwenvl_jax.checkpoint.policy import CheckpointConfig
 
 _WIDTH, _MLP, _PIECE = 4096, 11_008, 64 << 20
 _OPTIMIZER = {"steps": np.zeros((), np.int32)}

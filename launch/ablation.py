@@ -7,6 +7,7 @@ sweep    stage 1 with 4, 9, 16 and 25 queries, three seeds each, the same pictur
 report   WORKDIR/sweep/report
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from launch import logs
 from launch.sweep import sweep
 from launch.sweeps.grid import Arm
 from launch.sweeps.runner import Evaluation
+from qwenvl_jax.checkpoint import run_config
 
 SCENES = SceneConfig(scenes=20_000, text_scenes=15_000, kinds=12, max_objects=2, vocab_size=512)
 _WORKDIR = flags.DEFINE_string("workdir", "runs/ablation", "Where everything goes.")
@@ -72,8 +74,8 @@ def captions_page(folder: Path, decoder: Path, steps: int) -> ConfigDict:
 def train(config: ConfigDict, workdir: Path) -> None:
     """In a process of its own: this one must hold no device while the sweep's runs want one."""
     workdir.mkdir(parents=True, exist_ok=True)
-    stored = workdir / "config.json"
-    stored.write_text(config.to_json(), "utf-8")
+    run_config.write(workdir, json.loads(config.to_json()))
+    stored = workdir / run_config.NAME
     command = [f"{ROOT}/launch/run.py", f"--config={ROOT}/configs/stored.py:{stored}"]
     subprocess.run([sys.executable, *command, f"--workdir={workdir}"], check=True)
 

@@ -20,6 +20,7 @@ from data_pipelines.stream.stream import eval_batches
 from launch.loading import Checkpoint, load_checkpoint
 from launch.stage import parse
 from qwenvl_jax.batch import Batch
+from qwenvl_jax.checkpoint import run_config
 from qwenvl_jax.eval import kinds
 from qwenvl_jax.eval.sheet import Entry, draw_sheet
 from qwenvl_jax.image.decode import decode
@@ -80,7 +81,7 @@ def evaluate(workdir: str | Path, data: str | Path, *, scenes: int) -> dict[str,
     directory.
     """
     workdir, data = Path(workdir), Path(data)
-    config, _, heldout = parse(ConfigDict(json.loads((workdir / "config.json").read_text())))
+    config, _, heldout = parse(ConfigDict(run_config.read(workdir)))
     checkpoint = load_checkpoint(workdir)
     results: dict[str, Any] = {"kinds_named": {}, "kinds_named_shuffled": {}, "kinds_correct": {}}
     results["kinds_named_new_layout"] = {}

@@ -1,7 +1,6 @@
 """A model ready to be asked: a work directory's newest checkpoint, or a run's present weights."""
 
 import hashlib
-import json
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,8 @@ from jax.sharding import Mesh
 
 from qwenvl_jax import settings, trees
 from qwenvl_jax.checkpoint import intact, manifest, names
-from qwenvl_jax.checkpoint.manager import load_parameters
+from qwenvl_jax.checkpoint.load import load_parameters
+from qwenvl_jax.checkpoint.run_config import read as read_config
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.parallel import rules
 from qwenvl_jax.parallel.mesh import MeshConfig, make_mesh
@@ -36,9 +36,7 @@ def load_checkpoint(workdir: str | Path) -> Checkpoint:
       FileNotFoundError: the run's tokenizer is gone.
     """
     root = Path(workdir).absolute()
-    if not (root / "config.json").is_file():
-        raise ValueError(f"{root} is no work directory: it has no config.json")
-    run_config = json.loads((root / "config.json").read_text("utf-8"))
+    run_config = read_config(root)
     model = settings.build(ModelConfig, run_config["model"], "config.model")
     tokenizer = load_tokenizer(run_config["data"]["tokenizer"] or None)
     step = intact.newest(root, verify=True)

@@ -13,6 +13,7 @@ from data_pipelines.stream.config import StreamConfig
 from data_pipelines.stream.stream import Stream, eval_batches
 from launch.loop_scores import LoopScores, ScoresConfig
 from qwenvl_jax import settings
+from qwenvl_jax.checkpoint import run_config
 from qwenvl_jax.text.tokenizer import load_tokenizer
 from qwenvl_jax.train import trainer
 from qwenvl_jax.train.config import TrainConfig
@@ -101,7 +102,7 @@ def train(
         )
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.json").write_text(json.dumps(plain, indent=1, sort_keys=True))
+        run_config.write(workdir, plain)
 
     def open_stream(sharding, state):
         shards = held_shards(sharding, stream.virtual_shards)

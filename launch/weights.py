@@ -10,10 +10,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from qwenvl_jax import settings
-from qwenvl_jax.checkpoint import exported, names
+from qwenvl_jax.checkpoint import exported, names, run_config
 from qwenvl_jax.checkpoint.exported import Check
 from qwenvl_jax.checkpoint.imported import import_parameters
-from qwenvl_jax.checkpoint.manager import CheckpointConfig, Checkpoints
+from qwenvl_jax.checkpoint.manager import Checkpoints
+from qwenvl_jax.checkpoint.policy import CheckpointConfig
 from qwenvl_jax.checkpoint.released_config import model_config
 from qwenvl_jax.checkpoint.stored import Stored
 from qwenvl_jax.inference import round_trip
@@ -79,7 +80,7 @@ def import_weights(
     params = import_parameters(model, sources, shardings=shardings, seed=config.seed, verify=verify)
     plain = json.loads(config.to_json())
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(json.dumps(plain, indent=1, sort_keys=True))
+    run_config.write(workdir, plain)
     checkpoints = Checkpoints(workdir, CheckpointConfig(), plain)
     checkpoints.save(
         0,

@@ -7,7 +7,8 @@ import numpy as np
 
 from configs import stage1
 from qwenvl_jax import settings
-from qwenvl_jax.checkpoint.manager import CheckpointConfig, Checkpoints
+from qwenvl_jax.checkpoint.manager import Checkpoints
+from qwenvl_jax.checkpoint.policy import CheckpointConfig
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.text.sentence_piece import train_sentencepiece
 from qwenvl_jax.text.tokenizer import load_tokenizer

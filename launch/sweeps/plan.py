@@ -18,7 +18,7 @@ from data_pipelines.stream.source import ShardedSource
 from launch import stage
 from launch.sweeps.grid import Arm
 from qwenvl_jax import trees
-from qwenvl_jax.checkpoint import resized
+from qwenvl_jax.checkpoint import resized, run_config
 from qwenvl_jax.checkpoint.names import parameter_shapes
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.train import starting
@@ -180,10 +180,10 @@ def _check_start(config: TrainConfig) -> None:
     starting.check(config.model, init)
     if not init.checkpoint:
         return
-    stored = Path(init.checkpoint) / "config.json"
-    if not stored.is_file():
-        raise ValueError(f"config.init.checkpoint={init.checkpoint} is no work directory")
-    model = ModelConfig.from_dict(json.loads(stored.read_text("utf-8"))["model"])
+    try:
+        model = ModelConfig.from_dict(run_config.read(init.checkpoint)["model"])
+    except ValueError as error:
+        raise ValueError(f"config.init.checkpoint={init.checkpoint}: {error}") from None
     have, want = model.adapter.num_queries, config.model.adapter.num_queries
     if have != want and init.takes("adapter/query") and init.resize_queries == "refuse":
         raise ValueError(

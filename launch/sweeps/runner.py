@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from launch.sweeps import submit, sweep_file
 from launch.sweeps.plan import Run
 from launch.sweeps.progress import DONE, FAILED, LOG, Display, standing
+from qwenvl_jax.checkpoint import run_config
 
 ROOT = Path(__file__).resolve().parents[2]
 TIED = Path(__file__).with_name("tied.py")
@@ -120,8 +121,7 @@ def _store(run: Run, code: dict[str, Any]) -> None:
     start.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(run.config, indent=1, sort_keys=True)
-    (run.folder / "config.json").write_text(text, "utf-8")
+    run_config.write(run.folder, run.config)
     path = run.folder / "code.json"
     states = json.loads(path.read_text("utf-8")) if path.is_file() else []
     if code not in states:

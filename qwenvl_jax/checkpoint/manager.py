@@ -2,20 +2,20 @@
 
     workdir/checkpoints/120/params       the trainable parameters
                             optimizer    moments and counts
-                            meta         step, data iterator, config, the frozen weights' hash
+                            meta         step, data iterator, config, frozen weights' hash, extra
                             MANIFEST.json
     workdir/frozen/6f0c../               the frozen parameters, once for all steps, named by their
                                          content hash
+    workdir/heldout.json                 held-out losses of the kept steps
 
 Saving is asynchronous; a step appears at once, with its manifest, or not at all. Orbax restores a
 flipped bit without a word, so restore compares files with the manifest, and a damaged step gives
-way to the newest intact one.
+way to the newest intact one. Orbax deletes nothing: `tidy` does, after a newer step was verified.
 """
 
-import dataclasses
-import functools
+import contextlib
 import json
-import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,24 +27,11 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from qwenvl_jax import trees
-from qwenvl_jax.checkpoint import intact, manifest, orbax_writer, resized
-from qwenvl_jax.checkpoint.fingerprint import fingerprint
+from qwenvl_jax.checkpoint import frozen as frozen_lib
+from qwenvl_jax.checkpoint import intact, manifest, orbax_reader, orbax_writer, room, tidy
 from qwenvl_jax.checkpoint.hash_ahead import HashAhead
-from qwenvl_jax.checkpoint.resized import ResizeQueries
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckpointConfig:
-    """How often and how many. Steps are optimiser steps."""
-
-    every: int = 1000
-    keep: int = 3
-    verify: bool = True  # compare a checkpoint's files with its manifest before they are read
-
-    def __post_init__(self):
-        for name in ("every", "keep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"config.checkpoint.{name} must be at least 1")
+from qwenvl_jax.checkpoint.policy import CheckpointConfig
+from qwenvl_jax.checkpoint.tidy import Tidy
 
 
 class Restored(NamedTuple):
@@ -53,19 +40,7 @@ class Restored(NamedTuple):
     opt_state: Any
     frozen: trees.Tree
     data: np.ndarray  # int64, a row per virtual shard
-    extra: dict[str, Any]  # what was saved beside them as plain data
-
-
-def _shards(tree: trees.Tree, shardings: trees.Tree) -> trees.Tree:
-    """Shapes + shardings -> what Orbax restores each host's shards into."""
-    return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings
-    )
-
-
-def _by_path(tree: trees.Tree) -> dict:
-    """Any pytree as nested dicts of its paths, so that what is on disk knows no Optax class."""
-    return trees.unflatten(trees.flatten(tree))
+    extra: dict[str, Any]  # as given to `save`; {} in checkpoints older than it
 
 
 def _all_hosts(data: np.ndarray) -> np.ndarray:
@@ -87,14 +62,17 @@ class Checkpoints:
         self._verify = config.verify
         self._ahead: HashAhead | None = None
         self._saving: int | None = None
+        self._step_bytes = 0
         self._frozen_hash: str | None = None
+        self._tidy: Tidy | None = None
+        self._tidying: threading.Thread | None = None
         if jax.process_index() == 0:
-            self._remove_leftovers()
+            tidy.remove_unfinished(self._root, "*")
+            self._tidy = Tidy(self._root, config)
         multihost_utils.sync_global_devices("checkpoint leftovers removed")
         self._manager = ocp.CheckpointManager(
             self._root / "checkpoints",
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=config.keep,
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._list_files),
             ),
             item_handlers={
@@ -104,24 +82,17 @@ class Checkpoints:
             },
         )
 
-    def _remove_leftovers(self) -> None:
-        """A save that was killed leaves a temporary folder that Orbax never removes."""
-        for folder in (self._root / "checkpoints", self._root / "frozen"):
-            for leftover in folder.glob("*.orbax-checkpoint-tmp*"):
-                logging.warning("removing an unfinished save: %s", leftover)
-                shutil.rmtree(leftover)
-
     def _list_files(self) -> None:
         """Write the manifest of the step being saved; Orbax calls this before it renames it."""
         (folder,) = (self._root / "checkpoints").glob(f"{self._saving}.orbax-checkpoint-tmp*")
         manifest.write(folder, known=self._stop_hashing())
 
-    def _start_hashing(self, folder: str, pattern: str) -> None:
+    def _start_hashing(self, step: int) -> None:
         """Of this process's own data: over a network, another's file looks finished too early."""
         self._stop_hashing()  # that of a save that failed
         if jax.process_index() == 0:
-            files = f"{pattern}/{orbax_writer.own_files()}"
-            self._ahead = HashAhead(self._root / folder, files)
+            files = f"{step}.orbax-checkpoint-tmp*/*/{orbax_writer.own_files()}"
+            self._ahead = HashAhead(self._root / "checkpoints", files)
 
     def _stop_hashing(self) -> dict[manifest.State, str]:
         ahead, self._ahead = self._ahead, None
@@ -131,11 +102,13 @@ class Checkpoints:
         """The newest whole step on disk."""
         return self._manager.latest_step()
 
-    def newest_extra(self) -> dict[str, Any]:
-        """The `extra` of the newest intact step."""
-        step = intact.newest(self._root, verify=self._verify)
-        where = self._root / "checkpoints" / str(step)
-        return json.loads((where / "meta" / "metadata").read_text("utf-8")).get("extra", {})
+    def scored(self, step: int, heldout_loss: float) -> None:
+        """Note the held-out loss of a step that was or is being saved; the lowest one stays.
+
+        The note survives a resume. A loss that is not finite is named in the log and never wins.
+        """
+        if self._tidy:
+            self._tidy.scored(step, heldout_loss)
 
     def save(
         self,
@@ -151,42 +124,73 @@ class Checkpoints:
 
         Args:
           data: (virtual shards, state) int64, -1 in the rows of shards that other hosts run.
+          extra: plain JSON data without NaN that `restore` gives back; the same on every host.
+
+        Raises:
+          DiskFull: this save, or the one before it, found the disk full; earlier steps are intact.
+          ValueError: `step` is not newer than the newest step on disk.
         """
-        self._save_frozen(frozen)
-        opt_state = _by_path(opt_state)
+        if self._frozen_hash is None:
+            self._frozen_hash = frozen_lib.save(self._root, frozen)
+        opt_state = orbax_reader.by_path(opt_state)
         meta = {
             "step": step,
             "frozen": self._frozen_hash,
             "data": _all_hosts(data).tolist(),
             "config": self._run_config,
-            "extra": extra or {},
+            "extra": json.loads(json.dumps(extra or {}, allow_nan=False)),
         }
-        self._manager.wait_until_finished()
-        self._saving = step
-        self._start_hashing("checkpoints", f"{step}.orbax-checkpoint-tmp*/*")
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                params=orbax_writer.save_args(params),
-                optimizer=orbax_writer.save_args(opt_state),
-                meta=ocp.args.JsonSave(meta),
-            ),
+        self._wait()
+        newest = self._manager.latest_step()
+        if newest == step:
+            logging.info("step %d is saved already", step)
+            return
+        if newest is not None and newest > step:
+            raise ValueError(f"step {step} cannot be saved: step {newest} of {self._root} is newer")
+        self._saving, self._step_bytes = step, room.needed_bytes(params, opt_state)
+        self._start_hashing(step)
+        with self._writing():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    params=orbax_writer.save_args(params),
+                    optimizer=orbax_writer.save_args(opt_state),
+                    meta=ocp.args.JsonSave(meta),
+                ),
+            )
+        if self._tidy:
+            self._tidying = threading.Thread(target=self._prune, args=(self._tidy,), name="tidy")
+            self._tidying.start()
+
+    def _prune(self, tidy: Tidy) -> None:
+        """In the background: delete old steps once the one being saved is complete."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception:  # noqa: BLE001 - Orbax raises it in each thread that waits: see _wait
+            return
+        tidy.prune()
+
+    def _wait(self) -> None:
+        """Until the save that was started is on disk and old steps are deleted."""
+        with self._writing():
+            self._manager.wait_until_finished()
+        if self._tidying:
+            self._tidying.join()
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return room.writing(
+            f"step {self._saving}",
+            self._root / "checkpoints",
+            self._step_bytes,
+            tidy=self._after_failure,
         )
 
-    def _save_frozen(self, frozen: trees.Tree) -> None:
-        if self._frozen_hash is not None:
-            return
-        if not frozen:
-            self._frozen_hash = ""
-            return
-        self._frozen_hash = fingerprint(frozen)
-        folder = self._root / "frozen" / self._frozen_hash
-        if not (folder / manifest.NAME).exists():
-            self._start_hashing("frozen", f"{self._frozen_hash}*")
-            with ocp.Checkpointer(orbax_writer.handler()) as checkpointer:
-                checkpointer.save(folder, args=orbax_writer.save_args(frozen), force=True)
-            if jax.process_index() == 0:
-                manifest.write(folder, known=self._stop_hashing())
+    def _after_failure(self) -> str:
+        self._stop_hashing()
+        if jax.process_index() == 0:
+            tidy.remove_unfinished(self._root, str(self._saving))
+        whole = ", ".join(map(str, sorted(intact.steps(self._root)))) or "none"
+        return f"earlier steps are whole: {whole}"
 
     def restore(
         self,
@@ -196,105 +200,81 @@ class Checkpoints:
         frozen: trees.Tree,
         shardings: tuple[trees.Tree, Any, trees.Tree],
         step: int | None = None,
+        remake_frozen: Callable[[], trees.Tree] | None = None,
     ) -> Restored:
-        """The newest intact step, straight into its shards; damaged newer ones are moved aside.
+        """A step, straight into its shards; newer ones are moved aside.
+
+        Names and shapes of all parameters are compared before any is read.
 
         Args:
           params, opt_state, frozen: shapes (ShapeDtypeStructs) of what the config asks for.
           shardings: their shardings, in the same order.
+          step: a kept step; newer ones go to `checkpoints-set-aside`. None: the newest intact step;
+            damaged newer ones go to `checkpoints-damaged`.
+          remake_frozen: gives the frozen parameters again, as `save` takes them, in their shards.
+            It is asked where their files are damaged, on every process; only arrays with the same
+            content hash are accepted.
 
         Raises:
-          ValueError: a parameter is missing, unexpected or of another shape, or no step is intact.
+          ValueError: a parameter is missing, unexpected, of another shape, or frozen there and
+            trained here; `step` is not there (lists those that are); no step is intact; or frozen
+            parameters are damaged and cannot be made again.
         """
+        asked = step is not None
         if step is None:
-            step = intact.newest(self._root, verify=self._verify)
-        where = self._root / "checkpoints" / str(step)
-        meta = json.loads((where / "meta" / "metadata").read_text("utf-8"))
-        _check_shapes(where / "params", params)
-        params = _load_folder(where / "params", params, shardings[0])
-        flat_opt, flat_shardings = _by_path(opt_state), _by_path(shardings[1])
-        leaves = trees.flatten(_load_folder(where / "optimizer", flat_opt, flat_shardings))
-        if meta["frozen"]:
-            frozen = _load_folder(self._root / "frozen" / meta["frozen"], frozen, shardings[2])
+            step = intact.newest(self._root, verify=self._verify, frozen=False)
+        else:
+            step = intact.exact(self._root, step, verify=self._verify)
+        where, meta = intact.step_folder(self._root, step), intact.read_meta(self._root, step)
+        folder = intact.frozen_folder(self._root, meta["frozen"]) if meta["frozen"] else None
+        damage = self._verify and intact.agreed_frozen_damage(self._root, meta["frozen"])
+        orbax_reader.check_fits(
+            where,
+            None if damage else folder,
+            params=params,
+            opt_state=opt_state,
+            frozen=frozen,
+        )
+        if damage:
+            frozen_lib.mend(self._root, meta["frozen"], damage, remake_frozen)
+        params = orbax_reader.read(where / "params", params, shardings[0])
+        wanted = (orbax_reader.by_path(tree) for tree in (opt_state, shardings[1]))
+        leaves = trees.flatten(orbax_reader.read(where / "optimizer", *wanted))
+        if folder:
+            frozen = orbax_reader.read(folder, frozen, shardings[2])
         self._frozen_hash = meta["frozen"]
         moments = trees.map_with_path(lambda path, _: leaves[path], opt_state)
-        self._set_aside(step)
+        self._set_aside(step, asked=asked)
         data = np.asarray(meta["data"], np.int64)
         return Restored(step, params, moments, frozen, data, meta.get("extra", {}))
 
-    def _set_aside(self, step: int) -> None:
-        if jax.process_index() == 0:
-            intact.set_aside(self._root, step)
-        multihost_utils.sync_global_devices("damaged steps set aside")
+    def _set_aside(self, step: int, *, asked: bool) -> None:
+        if self._tidy:
+            intact.set_newer_aside(self._root, step, asked=asked)
+            self._tidy.restored(step, verified=self._verify)
+        multihost_utils.sync_global_devices("newer steps set aside")
         self._manager.reload()
 
+    def check(self) -> None:
+        """Raise what went wrong in the background; costs nothing while a save goes on.
+
+        Raises:
+          DiskFull: as for `save`.
+        """
+        if self._saving is not None and not self._manager.is_saving_in_progress():
+            with self._writing():
+                self._manager.wait_until_finished()
+
     def close(self) -> None:
-        """Wait until everything that was started is on disk."""
+        """Wait until everything that was started is on disk.
+
+        Raises:
+          DiskFull: as for `save`.
+        """
         try:
-            self._manager.wait_until_finished()
+            self._wait()
+            if self._tidy:
+                self._tidy.prune()  # the last held-out loss may have made another step the best
         finally:
             self._stop_hashing()
-        self._manager.close()
-
-
-def load_parameters(
-    workdir: str | Path,
-    shapes: trees.Tree,
-    shardings: trees.Tree,
-    *,
-    take: Callable[[str], bool] = lambda path: True,
-    resize_queries: ResizeQueries = "refuse",
-    verify: bool = True,
-) -> trees.Tree:
-    """Parameters of another run's newest intact step, trained and frozen ones together.
-
-    Each comes in the dtype it was saved in. A position table of another size is resampled.
-
-    Args:
-      shapes, shardings: ShapeDtypeStructs of the whole model, and where its parameters are to be.
-      take: which paths to read; the others may be of any shape there, and are left out.
-      resize_queries: what becomes of another number of queries; `random` leaves them out.
-      verify: compare files with their manifests first.
-
-    Raises:
-      ValueError: no intact checkpoint there, or parameters that do not fit `shapes`.
-    """
-    root = Path(workdir).absolute()
-    step_dir = root / "checkpoints" / str(intact.newest(root, verify=verify))
-    frozen = json.loads((step_dir / "meta" / "metadata").read_text("utf-8"))["frozen"]
-    folders = [step_dir / "params", *([root / "frozen" / frozen] if frozen else [])]
-    saved = [trees.partition(_metadata(folder), take)[0] for folder in folders]
-    whole = functools.reduce(trees.merge, saved)
-    shapes, shardings = (trees.partition(tree, take)[0] for tree in (shapes, shardings))
-    stored = resized.stored_shapes(shapes, whole, resize_queries)
-    trees.check_same_shapes(stored, whole, what=f"checkpoint {step_dir}")
-    by_path = trees.flatten(resized.read_shardings(shapes, stored, shardings))
-    merged: trees.Tree = {}
-    for folder, tree in zip(folders, saved, strict=True):
-        wanted = trees.map_with_path(lambda path, _: by_path[path], tree)
-        merged = trees.merge(merged, _load_folder(folder, tree, wanted))
-    return resized.fit(
-        merged, shapes, shardings, resize_queries=resize_queries, source=str(workdir)
-    )
-
-
-def _metadata(folder: Path) -> trees.Tree:
-    """Shapes and dtypes of a saved tree."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        tree = checkpointer.metadata(folder).item_metadata.tree
-    return jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), tree)
-
-
-def _check_shapes(folder: Path, expected: trees.Tree) -> None:
-    trees.check_same_shapes(expected, _metadata(folder), what=f"checkpoint {folder}")
-
-
-def _load_folder(folder: Path, shapes: trees.Tree, shardings: trees.Tree) -> trees.Tree:
-    """The parameters that `shapes` names, of all that the folder holds."""
-    wanted = _shards(shapes, shardings)
-    if not trees.flatten(wanted):
-        return {}
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        where = ocp.checkpoint_utils.construct_restore_args(wanted)
-        restore = ocp.args.PyTreeRestore(wanted, restore_args=where, partial_restore=True)
-        return checkpointer.restore(folder, args=restore)
+            self._manager.close()

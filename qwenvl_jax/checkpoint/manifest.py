@@ -8,6 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from absl import logging
+
+from qwenvl_jax.checkpoint import atomic
+
 NAME = "MANIFEST.json"
 # Orbax stamps a checkpoint with its time after all else is written; nothing of ours is in these.
 STAMPS = ("_CHECKPOINT_METADATA", "commit_success.txt")
@@ -39,25 +43,32 @@ def write(folder: str | Path, *, known: Mapping[State, str] = MappingProxyType({
     rest = {name: path for name, path in found.items() if name not in digests}
     digests |= zip(rest, _digests(rest), strict=True)
     files = {name: {"size": states[name].size, "sha256": digests[name]} for name in found}
-    partial = folder / f"{NAME}.partial"
-    partial.write_text(json.dumps({"files": files}, indent=1) + "\n", "utf-8")
-    partial.rename(folder / NAME)
+    atomic.write_text(folder / NAME, json.dumps({"files": files}, indent=1) + "\n")
 
 
-def verify(folder: str | Path, *, only: Collection[str] | None = None) -> None:
+def verify(folder: str | Path, *, only: Collection[str] | None = None) -> list[str]:
     """Compare a folder with its manifest.
+
+    A file that the manifest does not name (a backup tool's, `.nfs*`, `.DS_Store`) is no damage.
+    Everything that was written is still there, and Orbax reads no other files.
 
     Args:
       only: names of the files to compare, where the folder may hold others that were added later.
 
+    Returns:
+      The names of files that the manifest does not name; a warning lists them, too.
+
     Raises:
-      ValueError: no readable manifest, or a damaged, missing or unexpected file; names it.
+      ValueError: no readable manifest, or a damaged or missing file; names it.
     """
     folder = Path(folder)
     try:
         expected = json.loads((folder / NAME).read_text("utf-8"))["files"]
         expected = {name: (int(x["size"]), str(x["sha256"])) for name, x in expected.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (
+        *(FileNotFoundError, NotADirectoryError, IsADirectoryError),
+        *(ValueError, KeyError, TypeError, AttributeError),
+    ):
         raise ValueError(f"{folder / NAME} is missing or damaged") from None
     found = _files(folder)
     if only is not None:
@@ -65,8 +76,10 @@ def verify(folder: str | Path, *, only: Collection[str] | None = None) -> None:
         found = {name: path for name, path in found.items() if name in only}
     for name in sorted(expected.keys() - found.keys()):
         raise ValueError(f"{folder / name} is missing; {NAME} names it")
-    for name in sorted(found.keys() - expected.keys()):
-        raise ValueError(f"{folder / name} is unexpected; {NAME} does not name it")
+    strays = sorted(found.keys() - expected.keys())
+    if strays:
+        logging.warning("not of the checkpoint, left alone: %s", _listed(folder, strays))
+        found = {name: path for name, path in found.items() if name in expected}
     for name, (size, _) in sorted(expected.items()):
         if found[name].stat().st_size != size:
             actual = found[name].stat().st_size
@@ -74,6 +87,12 @@ def verify(folder: str | Path, *, only: Collection[str] | None = None) -> None:
     for name, digest in zip(found, _digests(found), strict=True):
         if digest != expected[name][1]:
             raise ValueError(f"{found[name]} is damaged: its sha256 is not the one in {NAME}")
+    return strays
+
+
+def _listed(folder: Path, names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(str(folder / name) for name in names[:5]) + more
 
 
 def _files(folder: Path) -> dict[str, Path]:

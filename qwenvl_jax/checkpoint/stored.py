@@ -1,7 +1,6 @@
 """A work directory's newest checkpoint read a parameter at a time, on the host."""
 
 import functools
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 
 from qwenvl_jax import settings, trees
-from qwenvl_jax.checkpoint import intact, names, orbax_writer
+from qwenvl_jax.checkpoint import intact, names, orbax_writer, run_config
 from qwenvl_jax.model.config import ModelConfig
 
 
@@ -28,19 +27,17 @@ class Stored:
         """
         self.workdir = Path(workdir).absolute()
         self.step = intact.newest(self.workdir, verify=True)
-        if not (self.workdir / "config.json").is_file():
-            raise ValueError(f"{self.workdir / 'config.json'} is missing")
-        where = self.workdir / "checkpoints" / str(self.step)
-        self._meta = json.loads((where / "meta" / "metadata").read_text("utf-8"))
+        where = intact.step_folder(self.workdir, self.step)
+        self._meta = intact.read_meta(self.workdir, self.step)
         self._folders = {"params": where / "params"}
         if self._meta["frozen"]:
-            self._folders["frozen"] = self.workdir / "frozen" / self._meta["frozen"]
+            self._folders["frozen"] = intact.frozen_folder(self.workdir, self._meta["frozen"])
         self._trees, self._home = {}, {}
         with ocp.PyTreeCheckpointer() as checkpointer:
             for name, folder in self._folders.items():
                 self._trees[name] = checkpointer.metadata(folder).item_metadata.tree
                 self._home |= dict.fromkeys(trees.flatten(self._trees[name]), name)
-        self.run_config = json.loads((self.workdir / "config.json").read_text("utf-8"))
+        self.run_config = run_config.read(self.workdir, step=self.step)
         self.config = settings.build(ModelConfig, self.run_config["model"], "config.model")
         found = functools.reduce(trees.merge, self._trees.values(), {})
         trees.check_same_shapes(

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 
-from qwenvl_jax.checkpoint.manager import CheckpointConfig
+from qwenvl_jax.checkpoint.policy import CheckpointConfig
 from qwenvl_jax.checkpoint.resized import ResizeQueries
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.parallel.mesh import MeshConfig

@@ -9,6 +9,7 @@ from typing import Any
 
 from absl import logging
 
+from qwenvl_jax.checkpoint import intact
 from qwenvl_jax.train.config import ResumeConfig
 from qwenvl_jax.train.events import Events
 
@@ -30,14 +31,15 @@ class Restarts:
                 f" {workdir} holds no checkpoint to resume"
             )
 
-    def step_to_go_back_to(self, newest: dict[str, Any]) -> int | None:
-        """The step to restore, None for the newest.
-
-        Args:
-          newest: the notes of the newest checkpoint; a restart that it has behind it is not made
-          again.
+    def step_to_go_back_to(self, workdir: str | Path) -> int | None:
+        """The step to restore, None for the newest: a restart that the newest has behind it is not
+        made again.
         """
-        if not self._asked or self._is_done(newest):
+        if not self._asked:
+            return None
+        root = Path(workdir).absolute()
+        newest = intact.newest(root, verify=False)
+        if self._is_done(intact.read_meta(root, newest).get("extra", {})):
             return None
         return self._asked.step if self._asked.step >= 0 else None
 

@@ -47,8 +47,10 @@ class Saves:
         """Save after `step` steps if it is time.
 
         Raises:
+          DiskFull: this save or the one before found no space.
           BadSteps: the run is at its end, and its last steps were not finite.
         """
+        self._checkpoints.check()
         due = last or self._waiting or (step and step % self._config.checkpoint.every == 0)
         if not due or step == self._saved:
             return

@@ -16,7 +16,8 @@ from jax.sharding import NamedSharding
 
 from qwenvl_jax import trees
 from qwenvl_jax.batch import Batch
-from qwenvl_jax.checkpoint.manager import Checkpoints, load_parameters
+from qwenvl_jax.checkpoint.load import load_parameters
+from qwenvl_jax.checkpoint.manager import Checkpoints
 from qwenvl_jax.parallel import rules
 from qwenvl_jax.train import guard, loop, starting
 from qwenvl_jax.train import state as state_lib
@@ -32,9 +33,12 @@ from qwenvl_jax.train.stop import Stop, Stopped
 from qwenvl_jax.train.timer import Timer
 
 
-def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tree]:
-    """Step 0: random weights or those that `config.init` names, directly in their shards; the
-    frozen ones as the steps read them.
+def start(config: TrainConfig, prepared: Prepared) -> Callable[[int], Any]:
+    """Step 0: random weights or those that `config.init` names, directly in their shards.
+
+    Returns:
+      A function of 0 (the state) or 1 (the frozen parameters, as they are stored). Two programs:
+      one that made both would hold inputs and outputs at once, twice the memory of a training step.
     """
     given: trees.Tree = {}
     with jax.set_mesh(prepared.mesh):
@@ -59,19 +63,16 @@ def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tr
         given = trees.merge(given, towers)
 
         def part(index: int):
-            """Of (state, frozen); a program each, as one of both would hold its outputs beside all
-            that it makes them from: at full size on one chip, twice the memory of a step.
-            """
             make = jax.jit(
                 lambda seed, given: state_lib.initialize(
                     config.model, config.optim, prepared.tx, seed, given
                 )[index],
                 out_shardings=prepared.shardings[index],
             )
-            return make(jnp.int32(config.seed), given)
+            with jax.set_mesh(prepared.mesh):
+                return make(jnp.int32(config.seed), given)
 
-        frozen = prepared.to_read(part(1))
-        return part(0), frozen
+        return part
 
 
 class _Begun(NamedTuple):
@@ -82,7 +83,12 @@ class _Begun(NamedTuple):
 
 
 def resume(
-    prepared: Prepared, checkpoints: Checkpoints, restarts: Restarts, *, step: int | None
+    config: TrainConfig,
+    prepared: Prepared,
+    checkpoints: Checkpoints,
+    restarts: Restarts,
+    *,
+    step: int | None,
 ) -> _Begun:
     """Where a kept step ended; the newest intact one where `step` is None."""
     shapes, frozen_shapes = prepared.shapes
@@ -93,6 +99,7 @@ def resume(
         frozen=frozen_shapes,
         shardings=(shardings.params, shardings.opt_state, frozen_shardings),
         step=step,
+        remake_frozen=lambda: start(config, prepared)(1),
     )
     known = guard.from_plain(kept.extra.get("guard", {}))
     restarts.read(kept.extra)
@@ -180,12 +187,14 @@ def run(
         with timer("start"):
             if checkpoints.latest_step() is None:
                 restarts.refuse_without_checkpoint(workdir)
-                state, frozen = start(config, prepared)
-                begun = _Begun(0, state, frozen, None)
+                part = start(config, prepared)
+                frozen = prepared.to_read(part(1))
+                begun = _Begun(0, part(0), frozen, None)
+                del part  # and the weights that it was given
                 report.events.write("started", 0)
             else:
-                back = restarts.step_to_go_back_to(checkpoints.newest_extra())
-                begun = resume(prepared, checkpoints, restarts, step=back)
+                back = restarts.step_to_go_back_to(workdir)
+                begun = resume(config, prepared, checkpoints, restarts, step=back)
                 report.events.write("resumed", begun.first)
                 logging.info("resuming at step %d of %s", begun.first, workdir)
             first, state, frozen, data_state = begun
@@ -212,7 +221,9 @@ def run(
             scores = score(step, params, asked) if score else {}
             if scores is None:
                 return False
-            report.evaluation(step, sums, scores)
+            losses = report.evaluation(step, sums, scores)
+            if losses:
+                checkpoints.scored(step, losses["heldout"])
             return True
 
         def log(step: int, metrics: dict[str, Any]) -> None:

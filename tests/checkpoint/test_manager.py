@@ -9,7 +9,9 @@ import pytest
 
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import intact, manifest
-from qwenvl_jax.checkpoint.manager import CheckpointConfig, Checkpoints, load_parameters
+from qwenvl_jax.checkpoint.load import load_parameters
+from qwenvl_jax.checkpoint.manager import Checkpoints
+from qwenvl_jax.checkpoint.policy import CheckpointConfig
 from qwenvl_jax.model import qwenvl
 from qwenvl_jax.model.config import AdapterConfig
 from qwenvl_jax.parallel import rules
@@ -149,12 +151,14 @@ def test_a_flag_skips_the_check(prepared, saved):
 
 
 def test_damaged_frozen_weights_leave_no_intact_step(prepared, saved):
-    """All steps share them: falling back must end in an error, with nothing moved away."""
+    """All steps share them: without what made them, reading ends in an error, nothing is moved."""
     folder, _, _ = saved
     files = [p for p in (folder / "frozen").rglob("*") if p.is_file()]
     flip(max(files, key=lambda p: p.stat().st_size))
-    with pytest.raises(ValueError, match="no intact checkpoint under"):
+    with pytest.raises(ValueError, match="frozen parameters, which all steps share, are damaged"):
         restore(prepared[1], folder)
+    with pytest.raises(ValueError, match="no intact checkpoint under"):
+        intact.newest(folder, verify=True)
     assert (folder / "checkpoints" / "2").is_dir()
 
 

@@ -13,7 +13,9 @@ from safetensors.numpy import save_file
 
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import convert, imported, names
-from qwenvl_jax.checkpoint.manager import CheckpointConfig, Checkpoints, load_parameters
+from qwenvl_jax.checkpoint.load import load_parameters
+from qwenvl_jax.checkpoint.manager import Checkpoints
+from qwenvl_jax.checkpoint.policy import CheckpointConfig
 from qwenvl_jax.parallel import rules
 from qwenvl_jax.parallel.mesh import MeshConfig, make_mesh
 from tests.batches import toy_model

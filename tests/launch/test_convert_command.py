@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from launch import convert
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import manifest, names
-from qwenvl_jax.checkpoint.manager import load_parameters
+from qwenvl_jax.checkpoint.load import load_parameters
 from qwenvl_jax.checkpoint.released_config import mlp_ratio, model_config, released_config
 from qwenvl_jax.model.config import ModelConfig
 from tests.batches import toy_model

@@ -1,12 +1,16 @@
 """A run's log: what a resumed run leaves behind, and what a person sees of it."""
 
+import errno
 import json
+import math
 
+import numpy as np
 import pytest
 from PIL import Image
 from tensorboardX.proto import event_pb2
 
-from qwenvl_jax.train.metrics import MetricWriter, Progress, read_metrics
+from qwenvl_jax.checkpoint.room import DiskFull
+from qwenvl_jax.train.metrics import MetricWriter, Progress, read_lines, read_metrics
 from qwenvl_jax.train.plots import plot_losses
 
 
@@ -52,6 +56,101 @@ def test_a_new_run_in_an_old_folder_starts_an_empty_log(tmp_path):
     log(tmp_path, 0, 5).close()
     log(tmp_path, 0, 2).close()
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 2
+
+
+def strict(line):
+    """As a reader that knows JSON alone: bare NaN and Infinity are refused."""
+
+    def refuse(name):
+        raise ValueError(name)
+
+    return json.loads(line.decode("utf-8"), parse_constant=refuse)
+
+
+def test_every_line_is_strict_json(tmp_path):
+    """jq, JavaScript and BigQuery refuse a bare NaN, and the file with it."""
+    writer = MetricWriter(tmp_path, 0)
+    values = {"loss": math.nan, "a": math.inf, "b": -math.inf, "c": 0.1, "d": np.float64(2.5)}
+    writer.write(0, values)
+    writer.event(0, "skipped", {"reason": "loss", "losses": {"en": [3, math.nan]}})
+    writer.close()
+    path = tmp_path / "metrics.jsonl"
+    first, second = map(strict, path.read_bytes().splitlines())
+    want = {"loss": "NaN", "a": "Infinity", "b": "-Infinity", "c": 0.1, "d": 2.5}
+    assert first == {"step": 0} | want
+    assert second["event"] == "skipped" and second["losses"] == {"en": [3, "NaN"]}
+    back = read_metrics(path)
+    assert math.isnan(back[0]["loss"]) and math.isnan(back[1]["losses"]["en"][1])
+    assert (back[0]["a"], back[0]["b"], back[0]["c"]) == (math.inf, -math.inf, 0.1)
+    plot_losses(path, tmp_path / "loss.png")
+
+
+def test_an_old_log_with_bare_nan_becomes_strict(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 0, "loss": NaN}\n{"step": 1, "loss": 2.0}\n')
+    MetricWriter(tmp_path, 2).close()
+    assert [strict(line)["loss"] for line in path.read_bytes().splitlines()] == ["NaN", 2.0]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"\xff\xfe{", b'{"step": 3, "loss": 0.', b"[1]", b'{"loss": 1.0}', b'{"step": true}', b""],
+)
+def test_a_damaged_line_costs_itself_alone(tmp_path, damage, caplog):
+    """The log was cut there, in silence: 33 good lines after it were deleted; a byte that is not
+    UTF-8 kept the run from starting.
+    """
+    log(tmp_path, 0, 9).close()
+    path = tmp_path / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:3], damage + b"\n", *lines[4:]]))
+    others = [0, 1, 2, 4, 5, 6, 7, 8]
+    assert [line["step"] for line in read_metrics(path)] == others
+    assert "1 damaged lines are left out" in caplog.text
+    log(tmp_path, 9, 10).close()
+    assert [line["step"] for line in read_metrics(path)] == [*others, 9]
+    assert (tmp_path / "metrics.damaged.jsonl").read_bytes() == damage + b"\n"
+    assert "metrics.jsonl: 1 damaged lines are now in" in caplog.text
+
+
+def test_any_flipped_bit_costs_two_lines_at_most(tmp_path):
+    """Two where it joins lines. Nothing vanishes: what is not read lies beside."""
+    log(tmp_path, 0, 4).close()
+    path = tmp_path / "metrics.jsonl"
+    content = path.read_bytes()
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 4
+        path.write_bytes(bytes(changed))
+        lines = read_lines(path)
+        assert len(lines.good) >= 2
+        whole = len(lines.good) + len(lines.damaged) + bool(lines.cut_off)
+        assert whole == changed.count(b"\n") + (not changed.endswith(b"\n"))
+
+
+def test_what_a_resume_takes_away_lies_beside(tmp_path):
+    """Whoever goes back before a spike wants to see it later."""
+    log(tmp_path, 0, 6).close()
+    log(tmp_path, 3, 5).close()
+    aside = tmp_path / "metrics.set-aside.jsonl"
+    assert [line["step"] for line in read_metrics(aside)] == [3, 4, 5]
+    log(tmp_path, 4, 5).close()
+    assert [line["step"] for line in read_metrics(aside)] == [3, 4, 5, 4]
+
+
+def test_a_full_disk_is_said_at_the_write(tmp_path, monkeypatch):
+    """TensorBoard's thread died of it, and the run waited for ever for the thread's queue."""
+    writer = log(tmp_path, 0, 2)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writer._board._writer, "write_event", full)
+    with pytest.raises(DiskFull, match="no space left on .*: a step's metrics needs"):
+        for step in range(2, 40):
+            writer.write(step, {"loss": 1.0})
+    writer.close()
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 3
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):
