@@ -38,7 +38,7 @@ def load_checkpoint(workdir: str | Path) -> Checkpoint:
     root = Path(workdir).absolute()
     run_config = read_config(root)
     model = settings.build(ModelConfig, run_config["model"], "config.model")
-    tokenizer = load_tokenizer(run_config["data"]["tokenizer"] or None)
+    tokenizer = load_tokenizer(vocabulary.find(root, run_config))
     step = intact.newest(root, verify=True)
     shapes = names.parameter_shapes(model)
     # Every token reads every weight: heads are split as far as they go, so that none has to travel.

@@ -20,11 +20,11 @@ from ml_collections import ConfigDict, config_flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from launch import logs
+from launch import checks, logs
 from launch.sweeps import grid, submit, sweep_file
 from launch.sweeps.compare import statement
 from launch.sweeps.mistakes import Mistakes
-from launch.sweeps.plan import check_folders, plan
+from launch.sweeps.plan import plan
 from launch.sweeps.released import read_plans
 from launch.sweeps.report import write_report
 from launch.sweeps.runner import Evaluation, run_all
@@ -57,7 +57,7 @@ def sweep(
     mistakes = mistakes or Mistakes()
     runs = mistakes.of(plan, base, arms, seeds=seeds, workdir=workdir)
     plans = mistakes.of(read_plans, released)
-    mistakes.of(check_folders, evaluation.data)
+    mistakes.of(checks.folders, evaluation.data)
     mistakes.of(submit.check, where)
     scored = evaluation._asdict()
     mistakes.of(sweep_file.check, workdir, arms, seeds=seeds, evaluation=scored)

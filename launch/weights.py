@@ -93,13 +93,11 @@ def import_weights(
 
 
 def _take_sizes(config: ConfigDict, released: dict) -> None:
-    """The released directory's sizes in place of the page's, in the data as well."""
+    """The released directory's sizes in place of the page's."""
     model = model_config(released)
     for tower in ("vit", "adapter", "decoder"):
         for key in config.model[tower]:
             config.model[tower][key] = getattr(getattr(model, tower), key)
-    config.data.image_size = model.vit.image_size
-    config.data.num_queries = model.adapter.num_queries
 
 
 def export_weights(
@@ -133,4 +131,4 @@ def verify(workdir: str | Path, folder: str | Path) -> Iterator[Check]:
 
 
 def _tokenizer(stored: Stored) -> Tokenizer:
-    return load_tokenizer(stored.run_config["data"]["tokenizer"] or None)
+    return load_tokenizer(vocabulary.find(stored.workdir, stored.run_config))

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# What a package may import of ours, beside itself. `settings`, `trees` and `batch` are the ground
-# floor.
-GROUND = {"qwenvl_jax.trees", "qwenvl_jax.batch", "qwenvl_jax.settings"}
+# What a package may import of ours, beside itself. `endings`, `settings`, `trees` and `batch` are
+# the ground floor.
+GROUND = {f"qwenvl_jax.{name}" for name in ("trees", "batch", "settings", "endings")}
 ALLOWED = {
+    "qwenvl_jax.endings": set(),
+    "qwenvl_jax.command_line": {"qwenvl_jax.endings"},
     "qwenvl_jax.trees": set(),
     "qwenvl_jax.batch": set(),
     "qwenvl_jax.settings": set(),

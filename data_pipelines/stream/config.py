@@ -120,7 +120,7 @@ class StreamConfig:
         if self.image_slots and self.num_queries + 2 > self.seq_len:
             raise ValueError(
                 f"config.data.seq_len={self.seq_len} has no room for one image of"
-                f" config.data.num_queries={self.num_queries}"
+                f" config.model.adapter.num_queries={self.num_queries}"
             )
 
     def weights_at(self, step: int) -> list[float]:

@@ -50,14 +50,9 @@ def export(
     generation = GENERATION | {"eos_token_id": eos_id, "pad_token_id": eos_id}
     for name, content in (("config.json", values), ("generation_config.json", generation)):
         (folder / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    shutil.copyfile(tokenizer, folder / vocabulary_name(tokenizer))
+    shutil.copyfile(tokenizer, folder / vocabulary.name(tokenizer))
     (folder / "README.md").write_text(model_card(stored, dtype=dtype), "utf-8")
     manifest.write(folder, known=digests)
-
-
-def vocabulary_name(tokenizer: Path) -> str:
-    """What an export calls a vocabulary: by its kind, whatever the run called it."""
-    return "qwen.tiktoken" if tokenizer.suffix == ".tiktoken" else f"tokenizer{tokenizer.suffix}"
 
 
 class Check(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import intact
-from qwenvl_jax.command_line import Ending
+from qwenvl_jax.endings import Ending
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BROKEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EFBIG)

@@ -33,7 +33,14 @@ from qwenvl_jax.train.stop import Stop, Stopped
 from qwenvl_jax.train.timer import Timer
 
 
-def start(config: TrainConfig, prepared: Prepared) -> Callable[[int], Any]:
+def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tree]:
+    """The state of step 0, and the frozen parameters as the steps read them."""
+    part = starting_parts(config, prepared)
+    frozen = prepared.to_read(part(1))
+    return part(0), frozen
+
+
+def starting_parts(config: TrainConfig, prepared: Prepared) -> Callable[[int], Any]:
     """Step 0: random weights or those that `config.init` names, directly in their shards.
 
     Returns:
@@ -99,7 +106,7 @@ def resume(
         frozen=frozen_shapes,
         shardings=(shardings.params, shardings.opt_state, frozen_shardings),
         step=step,
-        remake_frozen=lambda: start(config, prepared)(1),
+        remake_frozen=lambda: starting_parts(config, prepared)(1),
     )
     known = guard.from_plain(kept.extra.get("guard", {}))
     restarts.read(kept.extra)
@@ -187,10 +194,7 @@ def run(
         with timer("start"):
             if checkpoints.latest_step() is None:
                 restarts.refuse_without_checkpoint(workdir)
-                part = start(config, prepared)
-                frozen = prepared.to_read(part(1))
-                begun = _Begun(0, part(0), frozen, None)
-                del part  # and the weights that it was given
+                begun = _Begun(0, *start(config, prepared), None)
                 report.events.write("started", 0)
             else:
                 back = restarts.step_to_go_back_to(workdir)

@@ -164,7 +164,7 @@ def test_a_mistake_is_named_before_anything_is_compiled(data, tmp_path, key, val
 
 def test_the_released_stage_1_is_the_papers_table():
     """Each value of the recipe's first column."""
-    training, stream, _ = stage.parse(stage1.get_config())
+    training, stream, _ = stage.read(stage1.get_config())
     optim = training.optim
     assert (optim.b1, optim.b2, optim.eps, optim.weight_decay) == (0.9, 0.98, 1e-6, 0.05)
     assert (optim.peak_lr, optim.min_lr, optim.vit_layer_decay) == (2e-4, 1e-6, 0.95)
