@@ -1,7 +1,9 @@
 """A stage from its config page: parsed, checked, trained in a work directory."""
 
+import contextlib
 import json
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +17,7 @@ from data_pipelines.stream.stream import Stream, eval_batches
 from launch import checks, pages, resumption
 from launch.loop_scores import LoopScores, ScoresConfig
 from qwenvl_jax import settings
-from qwenvl_jax.checkpoint import intact, run_config, vocabulary
+from qwenvl_jax.checkpoint import intact, lock, run_config, vocabulary
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.text.tokenizer import Tokenizer, load_tokenizer
 from qwenvl_jax.train import trainer
@@ -75,12 +77,13 @@ def read(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
     values.pop("scores", None)
     training = settings.build(TrainConfig, values, "config")
     data = _with_model(data, training.model, "config.data")
-    sources = _named(data["sources"])
+    without = _left_out(data["sources"])
+    sources = _named(data["sources"], without)
     stream = settings.build(StreamConfig, data | {"sources": sources}, "config.data")
     # Held-out losses are compared across runs, whichever way these decode what they train on.
     own = {k: v for k, v in heldout.items() if k != "batches" and v is not None}
     other = data | {"decode": "exact"} | _with_model(own, training.model, "config.heldout")
-    other["sources"] = _named(heldout["sources"])
+    other["sources"] = _named(heldout["sources"], without)
     if [source["name"] for source in other["sources"]] != [source["name"] for source in sources]:
         raise ValueError(
             f"config.heldout.sources {[source['name'] for source in other['sources']]} must name"
@@ -123,9 +126,15 @@ def scores(config: ConfigDict) -> ScoresConfig:
     return settings.build(ScoresConfig, config.to_dict().get("scores", {}), "config.scores")
 
 
-def _named(sources: dict) -> list[dict]:
+def _named(sources: dict, without: Collection[str] = ()) -> list[dict]:
     """{name: {path, weight, ..}} -> [{name, path, weight, ..}]: a source's key is its name."""
-    return [{"name": name, **source} for name, source in sources.items()]
+    given = {name: source for name, source in sources.items() if name not in without}
+    return [{"name": name, **source} for name, source in given.items()]
+
+
+def _left_out(sources: dict) -> list[str]:
+    """Names of the sources that never come: weight 0, which nothing changes."""
+    return [n for n, s in sources.items() if s.get("weight") == 0 and not s.get("changes")]
 
 
 def train(
@@ -135,9 +144,20 @@ def train(
 
     Args:
       stop: the signals that end the run early.
+
+    Raises:
+      ValueError: as `check`, or another run has the work directory.
     """
-    workdir = Path(workdir)
-    training, stream, heldout, tokenizer = check(config, workdir, processes=jax.process_count())
+    checked = check(config, workdir, processes=jax.process_count())
+    owner = lock.held(workdir) if jax.process_index() == 0 else contextlib.nullcontext()
+    with owner:
+        return _train(config, Path(workdir), checked, stop)
+
+
+def _train(
+    config: ConfigDict, workdir: Path, checked: Checked, stop: Stop | None
+) -> tuple[TrainState, dict]:
+    training, stream, heldout, tokenizer = checked
     plain = json.loads(config.to_json())
     score = None
     if scores(config).records:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
 from qwenvl_jax import trees
@@ -258,6 +259,8 @@ def run(
             report.close()
     done = int(state.step)
     if stop and stop.ended:
+        # A scheduler ends the others once one process has exited.
+        multihost_utils.sync_global_devices("stopped")
         report.events.write("stopped", done, why=stop.why)
         raise Stopped(stop.why, done, workdir, saved=saves.newest)
     report.events.write("finished", done)
