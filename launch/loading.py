@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from qwenvl_jax import settings, trees
-from qwenvl_jax.checkpoint import intact, manifest, names
+from qwenvl_jax.checkpoint import intact, manifest, names, vocabulary
 from qwenvl_jax.checkpoint.load import load_parameters
 from qwenvl_jax.checkpoint.run_config import read as read_config
 from qwenvl_jax.model.config import ModelConfig

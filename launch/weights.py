@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from qwenvl_jax import settings
-from qwenvl_jax.checkpoint import exported, names, run_config
+from qwenvl_jax.checkpoint import exported, names, run_config, vocabulary
 from qwenvl_jax.checkpoint.exported import Check
 from qwenvl_jax.checkpoint.imported import import_parameters
 from qwenvl_jax.checkpoint.manager import Checkpoints
@@ -121,7 +121,7 @@ def verify(workdir: str | Path, folder: str | Path) -> Iterator[Check]:
     stored, folder = Stored(workdir), Path(folder)
     yield from round_trip.verify(stored, folder)
     ours = _tokenizer(stored)
-    theirs = load_tokenizer(folder / exported.vocabulary_name(Path(ours.path)))
+    theirs = load_tokenizer(folder / vocabulary.name(Path(ours.path)))
     same = [
         ours.encode(text, special=special) == theirs.encode(text, special=special)
         for text in _TEXTS

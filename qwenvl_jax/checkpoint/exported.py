@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from qwenvl_jax import trees
-from qwenvl_jax.checkpoint import convert, manifest, names
+from qwenvl_jax.checkpoint import convert, manifest, names, vocabulary
 from qwenvl_jax.checkpoint import safetensors_writer as writer
 from qwenvl_jax.checkpoint.model_card import model_card
 from qwenvl_jax.checkpoint.released_config import model_config, released_config

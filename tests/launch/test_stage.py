@@ -135,7 +135,10 @@ def test_stage_1_starts_from_stage_0(data, tmp_path):
     ("key", "value", "message"),
     [
         ("model.adapter.num_queries", 15, "config.model.adapter.num_queries=15 is no square"),
-        ("model.adapter.num_queries", 9, "config.data.num_queries=16 is not config.model"),
+        ("model.decoder.vocab_size", 128, "config.model.decoder.vocab_size=128"),
+        ("model.decoder.image_pad_id", 3, "config.model.decoder.image_pad_id=3: <imgpad> of"),
+        ("data.num_workers", 3, "num_workers=3 does not divide the 2 virtual"),
+        ("init.checkpoint", "nowhere", "config.init.checkpoint=nowhere"),
         ("model.vit.image_size", 60, "config.model.vit.image_size=60 is not a multiple"),
         ("data.global_rows", 3, "config.data.global_rows=3 is not a multiple"),
         ("data.tokenizer", "nowhere/tokenizer.model", "tokenizer nowhere/tokenizer.model"),
