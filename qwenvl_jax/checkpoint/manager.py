@@ -62,7 +62,7 @@ class Checkpoints:
         self._verify = config.verify
         self._ahead: HashAhead | None = None
         self._saving: int | None = None
-        self._step_bytes = 0
+        self._step_bytes = self._written = 0  # of the step being saved, of the newest whole one
         self._frozen_hash: str | None = None
         self._tidy: Tidy | None = None
         self._tidying: threading.Thread | None = None
@@ -85,7 +85,7 @@ class Checkpoints:
     def _list_files(self) -> None:
         """Write the manifest of the step being saved; Orbax calls this before it renames it."""
         (folder,) = (self._root / "checkpoints").glob(f"{self._saving}.orbax-checkpoint-tmp*")
-        manifest.write(folder, known=self._stop_hashing())
+        self._written = manifest.write(folder, known=self._stop_hashing())
 
     def _start_hashing(self, step: int) -> None:
         """Of this process's own data: over a network, another's file looks finished too early."""
@@ -148,6 +148,7 @@ class Checkpoints:
         if newest is not None and newest > step:
             raise ValueError(f"step {step} cannot be saved: step {newest} of {self._root} is newer")
         self._saving, self._step_bytes = step, room.needed_bytes(params, opt_state)
+        self._step_bytes = max(self._step_bytes, self._written)
         self._start_hashing(step)
         with self._writing():
             self._manager.save(
