@@ -22,14 +22,14 @@ def start() -> None:
 
 
 def _shown(line: logging.LogRecord) -> bool:
-    if "orbax" not in line.pathname:
-        return True
-    if line.levelno <= logging.INFO:
+    orbax = "orbax" in line.pathname
+    if orbax and line.levelno <= logging.INFO:
         return False
+    if not (line.exc_info and (orbax or "asyncio" in line.pathname)):
+        return True
     from qwenvl_jax.checkpoint import room  # only where Orbax is: other commands start without jax
 
-    error = line.exc_info[1] if line.exc_info else None
-    return error is None or room.refused(error) is None
+    return room.refused(line.exc_info[1]) is None
 
 
 def _unraisable(usual: Callable, error: Any) -> None:
