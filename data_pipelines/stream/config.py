@@ -83,6 +83,7 @@ class StreamConfig:
     decode: Way = "exact"  # or "fast": pixels a little off, in a third of the time
     num_workers: int = 0  # processes; 0 reads in the trainer's own
     prefetch: int = 4  # rows that a worker prepares ahead
+    verify: bool = True  # compare shards with their manifests' sha256 while they are read
 
     def __post_init__(self):
         least = dict(seq_len=1, image_slots=0, image_size=1, num_queries=1, global_rows=1)

@@ -70,6 +70,7 @@ def newest(root: Path, *, verify: bool, frozen: bool = True) -> int:
         reason = agreed_damage(root, step)
         if not reason and frozen:
             reason = agreed_frozen_damage(root, read_meta(root, step)["frozen"])
+            reason += reason and " (training this work directory again makes them anew)"
         if not reason:
             return step
         reasons.append(f"step {step}: {reason}")
