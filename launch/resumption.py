@@ -25,7 +25,7 @@ CLASSES = (
     (r"model\.(remat|scan_layers)", FREE),
     (r"model\..*", REFUSED),
     (r"seed", REFUSED),
-    (r"data\.(num_workers|prefetch|max_refused|tokenizer)", FREE),
+    (r"data\.(num_workers|prefetch|verify|max_refused|tokenizer)", FREE),
     (r"data\.sources\.[^.]+\.(path|weight|changes)", FREE),
     (r"data\..*", REFUSED),
     (r"heldout\..*", TOLD),

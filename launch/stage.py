@@ -187,4 +187,5 @@ def _train(
         eval_batches=heldout_batches,
         score=score,
         stop=stop,
+        inputs={"config.data.tokenizer": tokenizer.path},
     )

@@ -43,6 +43,7 @@ class VirtualShard:
         self._weights = config.weights_at(max(parts.step - 1, 0))
         self._mixture = self._mix()
         self._free = 0  # image slots of the group that the next row belongs to
+        self.packed: list[tuple[int, int, Sample]] = []  # source, position, sample of a row
         self._skipped = dict(zip(REASONS, parts.skipped, strict=True))
         self._waiting = [
             (source, position, self._read_again(source, position))
@@ -85,11 +86,15 @@ class VirtualShard:
             )
         return sample
 
+    def index(self, source: int, position: int) -> int:
+        """The record of a source that its read at `position` gives."""
+        config, records = self._config, len(self._sources[source])
+        place = position * config.virtual_shards + self._index
+        return record_at(place, records=records, seed=config.seed, name=config.sources[source].name)
+
     def _read(self, source: int, position: int) -> Text | str:
         records, config = self._sources[source], self._config
-        place = position * config.virtual_shards + self._index
-        name = config.sources[source].name
-        index = record_at(place, records=len(records), seed=config.seed, name=name)
+        index = self.index(source, position)
         try:
             data = records[index]
         except Exception:  # damaged bytes: ArrayRecord raises whatever its checksum finds
@@ -141,7 +146,8 @@ class VirtualShard:
             most_samples=most_segments(config.seq_len) - 1,  # and padding
         )
         self._free -= sum(len(self._waiting[i][2].images) for i in chosen)
-        row = build_row([(self._waiting[i][0], self._waiting[i][2]) for i in chosen], config)
+        self.packed = [self._waiting[i] for i in chosen]
+        row = build_row([(source, sample) for source, _, sample in self.packed], config)
         taken = set(chosen)
         self._waiting = [entry for i, entry in enumerate(self._waiting) if i not in taken]
         self._emitted += len(chosen)

@@ -37,8 +37,8 @@ def _wrap_one(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     return [*lines, line] if line else lines
 
 
-def draw_sheet(entries: Sequence[Entry], font_path: str) -> Image.Image:
-    """Lay the entries out in three columns.
+def draw_sheet(entries: Sequence[Entry], font_path: str, *, title: str = "") -> Image.Image:
+    """Lay the entries out in three columns, under the title where there is one.
 
     Args:
       font_path: a font with Latin and Chinese glyphs.
@@ -54,10 +54,12 @@ def draw_sheet(entries: Sequence[Entry], font_path: str) -> Image.Image:
     ]
     height = max([SIDE] + [LINE * len(lines) for lines in wrapped]) + 20
     rows = -(-len(entries) // COLUMNS)
-    sheet = Image.new("RGB", (CELL * COLUMNS, height * rows), "white")
+    top = LINE + 20 if title else 0
+    sheet = Image.new("RGB", (CELL * COLUMNS, height * rows + top), "white")
     pen = ImageDraw.Draw(sheet)
+    pen.text((10, 10), title, font=font, fill="black")
     for index, (entry, lines) in enumerate(zip(entries, wrapped, strict=True)):
-        x, y = CELL * (index % COLUMNS) + 10, height * (index // COLUMNS) + 10
+        x, y = CELL * (index % COLUMNS) + 10, height * (index // COLUMNS) + 10 + top
         picture = Image.fromarray(entry.image_RR3).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         sheet.paste(picture, (x, y))
         for number, (line, colour) in enumerate(lines):

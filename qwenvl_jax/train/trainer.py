@@ -3,9 +3,10 @@
 `run` is what a work directory lives through: compile, start or resume, then the loop.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -155,6 +156,7 @@ def run(
     eval_batches: Callable[[NamedSharding], Iterable[Batch]] | None = None,
     score: Score | None = None,
     stop: Stop | None = None,
+    inputs: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[TrainState, trees.Tree]:
     """Train a stage in a work directory, resuming from its newest checkpoint where there is one.
 
@@ -169,6 +171,7 @@ def run(
       score: from the steps done and all parameters, in their shards, to scores by name; called
       in every process, under the mesh, wherever held-out losses are taken.
       stop: the signals that end a run early; none by default.
+      inputs: config key -> file that must be the same at every resume.
 
     Returns:
       The final state and the frozen parameters.
@@ -188,7 +191,7 @@ def run(
     report = Report(Path(workdir), config, sources, prepared.mesh, **size)
     needs = memory(prepared)
     report.memory(needs)
-    checkpoints = Checkpoints(workdir, config.checkpoint, run_config)
+    checkpoints = Checkpoints(workdir, config.checkpoint, run_config, inputs=inputs)
     restarts = Restarts(config.resume)
     with jax.set_mesh(prepared.mesh), report.shortage(needs):
         sharding = rules.batch_sharding(prepared.mesh)
