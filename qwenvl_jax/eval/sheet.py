@@ -9,6 +9,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 CELL, LINE, SIDE, COLUMNS = 420, 20, 160, 3
+_WIDE = "\u2e80-\u9fff\uff00-\uffef"  # Chinese, which breaks between any two characters
+_PIECES = re.compile(f"[{_WIDE}]|[^ {_WIDE}]* |[^ {_WIDE}]+")
 
 
 class Entry(NamedTuple):
@@ -17,7 +19,7 @@ class Entry(NamedTuple):
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Lines of at most `width` pixels, broken at spaces where there are any. What cannot be drawn
+    """Lines of at most `width` pixels, broken at spaces and between Chinese characters. What cannot be drawn
     (a model may say control characters) becomes U+FFFD.
     """
     lines = []
@@ -29,7 +31,7 @@ def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 def _wrap_one(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     lines, line = [], ""
-    for piece in re.findall(r"[^ ]* |[^ ]+$", text) if " " in text else text:
+    for piece in _PIECES.findall(text):
         if line and font.getlength(line + piece) > width:
             lines.append(line)
             line = ""

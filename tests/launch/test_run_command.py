@@ -46,8 +46,8 @@ def start(data, workdir, *more, processes=1, devices=1) -> list[subprocess.Popen
     running = []
     for number in range(processes):
         environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(devices)}
-        command = [sys.executable, "launch/run.py", f"--workdir={workdir}", *more]
-        command += [f"--config=configs/stage1.py:demo,data={data}", *SMALL]
+        command = [sys.executable, "launch/run.py", f"--workdir={workdir}"]
+        command += [f"--config=configs/stage1.py:demo,data={data}", *SMALL, *more]
         if processes > 1:
             command.append("--multihost")
             names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
