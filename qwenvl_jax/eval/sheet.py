@@ -19,8 +19,8 @@ class Entry(NamedTuple):
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Lines of at most `width` pixels, broken at spaces and between Chinese characters. What cannot be drawn
-    (a model may say control characters) becomes U+FFFD.
+    """Lines of at most `width` pixels, broken at spaces and between Chinese characters. What cannot
+    be drawn (a model may say control characters) becomes U+FFFD.
     """
     lines = []
     for paragraph in text.splitlines():

@@ -33,6 +33,7 @@ from qwenvl_jax.train.saves import Saves
 from qwenvl_jax.train.state import TrainState
 from qwenvl_jax.train.stop import Stop, Stopped
 from qwenvl_jax.train.timer import Timer
+from qwenvl_jax.train.watch import Watch
 
 
 def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tree]:
@@ -189,6 +190,7 @@ def run(
     slots = len(batch_shapes.images) // len(group_slots) * sum(group_slots)
     size = dict(positions=batch_shapes.tokens.size, slots=slots)
     report = Report(Path(workdir), config, sources, prepared.mesh, **size)
+    watch = Watch(Path(workdir), report.events)
     needs = memory(prepared)
     report.memory(needs)
     checkpoints = Checkpoints(workdir, config.checkpoint, run_config, inputs=inputs)
@@ -223,43 +225,47 @@ def run(
             for batch in eval_batches(sharding) if eval_batches else ():
                 losses = prepared.eval_step(state.params, frozen, put(batch, sharding))
                 sums.append(jax.device_get(losses))
+                watch.other()
                 if asked():
                     return False
             params = trees.merge(state.params, frozen)
             scores = score(step, params, asked) if score else {}
             if scores is None:
                 return False
+            watch.other()
             losses = report.evaluation(step, sums, scores)
             if losses:
                 checkpoints.scored(step, losses["heldout"])
             return True
 
         def log(step: int, metrics: dict[str, Any]) -> None:
+            watch.step(step)
             report.step(step, metrics)
             profiles.after(step, metrics)
 
         if stop:
             stop.loop()
         asked = stop.boundary if stop else never
-        try:
-            state = loop.train(
-                state,
-                frozen,
-                _Batches(stream, sharding),
-                first=first,
-                steps=config.optim.steps,
-                train_step=prepared.train_step,
-                save=partial(saves, frozen),
-                evaluate=evaluate,
-                log=log,
-                stop=asked,
-                timer=timer,
-            )
-        finally:
-            profiles.close()
-            checkpoints.close()
-            stream.close()
-            report.close()
+        with watch:
+            try:
+                state = loop.train(
+                    state,
+                    frozen,
+                    _Batches(stream, sharding),
+                    first=first,
+                    steps=config.optim.steps,
+                    train_step=prepared.train_step,
+                    save=partial(saves, frozen),
+                    evaluate=evaluate,
+                    log=log,
+                    stop=asked,
+                    timer=timer,
+                )
+            finally:
+                profiles.close()
+                checkpoints.close()
+                stream.close()
+                report.close()
     done = int(state.step)
     if stop and stop.ended:
         # A scheduler ends the others once one process has exited.
