@@ -47,7 +47,8 @@ class ShardCheck:
             except (OSError, ValueError) as error:  # raised where the batches are taken
                 self._wrong = error
                 return
-        logging.info("%d shards are those of their manifests", len(self._shards))
+        if self._shards:
+            logging.info("%d shards are those of their manifests", len(self._shards))
 
     def _compare(self, path: Path) -> None:
         """Of a shard whose sha256 is wrong.

@@ -79,6 +79,7 @@ class Tidy:
                 break
         for step in doomed:
             self._delete(step)
+        shutil.rmtree(self._root / DELETING, ignore_errors=True)
         with self._lock:
             self._losses = {s: x for s, x in self._losses.items() if s not in doomed}
             self._write()
