@@ -23,6 +23,7 @@ class SourceSettings(NamedTuple):
     max_characters: int = 1000
     repeat_ngram: int = 2
     max_repeated: float = 0.3  # share of n-grams that repeat an earlier one
+    accents: bool = False  # keep accented Latin letters (Beyoncé), which the paper drops
 
 
 class DuplicateSettings(NamedTuple):
