@@ -78,10 +78,30 @@ ENGLISH = frozenset(
     business company government law court bank money market price report study research science
     health care medical power energy oil gas field airport army navy war peace
     downtown skyline neighborhood resort beach cruise travel trip tour hiking camping fishing
+    because before if now then always never often together again away here already happy different
+    known famous beautiful pretty nice well special wide thin huge busy empty full alone free cool
+    growing moving having showing giving getting putting keeping celebrating performing speaking
+    traveling visiting capturing preparing drawing creating turning crossing floating burning
+    celebrate celebrates perform performs attend attends arrive arrives pose poses celebrated
+    decorated shaped stacked caught spotted lined dried frozen broken grown worn carved designed
+    inspired located displayed titled created
+    image tourist tourists politician award flag character area fire air sunny location character
+    airplane helicopter aerial road highway sidewalk parade stairs fireplace ceiling balcony lawn
+    pond meadow cliff reef soil ground surface rainbow weather sunlight shadow wave waves snowy foggy
+    squirrel spider crocodile lizard frog turtle shark whale dolphin giraffe zebra kangaroo sheep
+    human humans crowd audience athlete athletes author member members pilot nurse dentist skier
+    pumpkin wheat bottles herbs spices cinnamon candy pie pizza steak bacon onions garlic mushroom
+    clothes costume gown lace fabric denim stripes knitted crochet tattoo tattoos makeup
+    fireworks balloon balloons wreath decoration decorations ornament candle candles
+    workplace meeting job work jobs website software technology device phone smartphone screen
+    display number numbers letters text words word quality outdoor indoor building
     scene scenes background shot shots behind scenes movie film show tv series season episode album
     concert band stage guitar drums piano music song lyrics dance fashion style runway
     """.split()
 )
+
+# Words that many languages share: they say nothing and are not counted.
+SHARED = frozenset("a an in on is as so no me or i s t o e".split())
 
 OTHERS = frozenset(
     """
@@ -134,5 +154,6 @@ OTHERS = frozenset(
     "ser", "sin", "sur", "under", "till", "har", "stor", "care", "pe", "nu", "mai", "the", "he", "her",
     "ist", "tout", "uno", "tres", "maison", "robe", "vue", "chat", "rue", "haus", "cu", "or", "to", "ar",
     "cane", "tasse", "nova", "hijo", "wit", "kat", "rood", "dit", "dat", "ai", "ed", "era", "para", "ini",
+    "come", "fur", "hay", "dont", "pour", "op", "strand", "nouveau", "uber", "yang",
     "av", "ei", "ke", "er", "os", "isso", "dom", "od", "po", "ze", "ile", "por", "como", "mon", "par",
 }  # fmt: skip

@@ -8,7 +8,7 @@ import functools
 
 import regex
 
-from data_pipelines.build.english_words import ENGLISH, OTHERS
+from data_pipelines.build.english_words import ENGLISH, OTHERS, SHARED
 
 _HAN = regex.compile(r"\p{Han}+")
 _LATIN = regex.compile(r"[A-Za-z]+")
@@ -80,14 +80,14 @@ def foreign_language(text: str) -> bool:
     by a ratio: lower where its own small words are seen, higher for English words and for texts of
     capitalised words alone, which are names or titles of goods.
     """
+    if _surely_english(text):
+        return False
     spelled = _WORD.findall(text)
     words = [word.lower() for word in spelled]
     if not words:
         return False
     english = sum(word in ENGLISH for word in words)
     others = sum(word in OTHERS for word in words)
-    if english > others and english >= _ENOUGH_ENGLISH * len(words):
-        return False
     if len(words) < 3 and not others:  # two words are a name as often as not
         return False
     ratio = _RATIO
@@ -102,12 +102,28 @@ def foreign_language(text: str) -> bool:
 
 def pinyin(text: str) -> bool:
     """Whether a text is Chinese in Latin letters without tones."""
-    words = [word.lower() for word in _LATIN.findall(text)]
+    if _surely_english(text):
+        return False
+    spelled = _LATIN.findall(text)
+    words = [word.lower() for word in spelled]
     if len(words) < 4 or sum(word in ENGLISH for word in words) * 4 > len(words):
         return False
     fitting = [word for word in words if _PINYIN.fullmatch(word)]
+    if len(fitting) < 0.9 * len(words):
+        return False
     sounds = sum(_CHINESE_SOUND.search(word) is not None for word in fitting)
-    return len(fitting) >= 0.9 * len(words) and sounds >= 2
+    # Without such sounds, long words in small letters: names are capitalised.
+    small = not any(map(str.istitle, spelled)) and not any(word in ENGLISH for word in words)
+    return sounds >= 2 or small and sum(map(len, words)) >= 14
+
+
+def _surely_english(text: str) -> bool:
+    """Enough common English words, and more of them than small words of other languages."""
+    words = [word for word in text.lower().split() if word not in SHARED]
+    english = sum(word in ENGLISH for word in words)
+    if not english or english < _ENOUGH_ENGLISH * len(words):
+        return False
+    return english > sum(word in OTHERS for word in words)
 
 
 def model_language(text: str) -> str | None:

@@ -8,7 +8,7 @@ import regex
 
 # What a page says around an image. Any of these phrases drops a text wherever it stands.
 _PHRASES = regex.compile(
-    r"\b(?:click|tap|press)(?:ing)? (?:here|(?:on )?(?:the |this |any |each )?(?:image|photo|picture"
+    r"\b(?:click|tap)(?:ing)? (?:here|(?:on )?(?:the |this |any |each )?(?:image|photo|picture"
     r"|pic|thumb(?:nail)?|link|button|arrow|play|below|above)s?\b|to (?:enlarge|view|zoom|see|expand"
     r"|open|play|read|download|share|print|close|show|magnify|watch|order|buy|visit|go|get|learn"
     r"|start|continue))"
@@ -30,8 +30,11 @@ _PHRASES = regex.compile(
     r"|privacy policy|cookie policy)\b|\bopens? in (?:a )?new (?:window|tab)\b"
     r"|\b(?:buy|order|shop|call|book|register|apply) (?:it )?now\b(?=\s*(?:$|[!.|,–-]))"
     r"|\b(?:page not found|internal server error|access denied|bad gateway)\b"
-    r"|\bthis (?:post|page|article|entry) (?:was|has been) (?:published|posted|moved|updated)\b"
-    r"|点击(?:此处|这里|查看|放大|图片|进入|购买|下载|下图|上图|加载|链接|关注|阅读|看|打开|播放|观看|展开"
+    r"|\bthis (?:post|page|article|entry) (?:was|has been) (?:published|posted|moved|updated)\b",
+    regex.I,
+)
+_ZH_PHRASES = regex.compile(
+    r"点击(?:此处|这里|查看|放大|图片|进入|购买|下载|下图|上图|加载|链接|关注|阅读|看|打开|播放|观看|展开"
     r"|领取|蓝字|上方|下方|预览|显示|了解|返回)|点(?:此|这里)(?:查看|进入|下载|购买)"
     r"|单击(?:此处|图片|查看)|暂无(?:图|照|相关|数据|内容|评论|预览|简介)|(?:图片|照片|图像|视频|页面)"
     r"(?:正在)?(?:加载|载入|无法|不能|不存在|已被|被删|未找到|找不到|暂缺|待上传|上传中|丢失|损坏|已失效)"
@@ -79,7 +82,7 @@ _UI_TELLING = regex.compile(
     r"|less|full|larger?|bigger|gallery|details?|original|photos?|images?|pictures?|post|page|slideshow)"
     r"|full (?:size|screen|view|resolution)|quick (?:view|look|shop)|larger? (?:view|version|image|size)"
     r"|(?:next|previous|prev|first|last) (?:image|photo|picture|slide|page|post|article|item)"
-    r"|(?:image|photo|picture|slide|page|item) \d+ ?(?:of|/) ?\d+|sign (?:in|up|out)|log (?:in|out)"
+    r"|(?:image|photo|picture|slide|page|item) \d+ ?(?:of|/) ?\d+|sign (?:up|out)|(?:^|or )(?:sign|log) in|log out"
     r"|please wait|page not|new (?:window|tab)|scroll (?:down|up|to)|tap (?:to|here|on)|go to"
     r"|swipe (?:to|left|right|up)|zoom (?:in|out)|(?:in|out|to) zoom|download (?:image|photo|picture|file"
     r"|full|original|hd|now|this)|high(?:er)? res\w*|play video|watch video|(?:image|photo|picture) (?:error"
@@ -89,7 +92,18 @@ _UI_TELLING = regex.compile(
     r"|try again|page \d+|open image|alt text)\b",
     regex.I,
 )
-_UI_LATIN = regex.compile(r"[A-Za-z]+")
+_UI_LATIN = regex.compile(r"[a-z]+")
+# Each phrase holds one of these words; a look at the words costs a tenth of the pattern.
+_PHRASE_WORDS = frozenset(
+    """
+    click clicking tap tapping available found unavailable missing removed deleted coming failed
+    cannot supported result reserved lorem cart basket bag wish wishlist favorites favourites
+    favorite favourite compare stock browser enable turn requires skip jump back roll hover mouse
+    pinch scroll swipe share follow like find join sign log subscribe enter terms policy opens open
+    buy order shop call book register apply page server access gateway this yet uploaded provided
+    selected login signup signin
+    """.split()
+)
 _UI_ZH = regex.compile(
     r"点击|点此|单击|双击|轻触|长按|扫一扫|扫码|扫描|二维码|加载|载入|暂无|暂时|没有|无法|不能|不存在|已?删除|失效|查看"
     r"|更多|下一|上一|返回|首页|主页|顶部|登[录陆]|注册|关注|分享|转发|收藏|点赞|评论|下载|立即|马上|购买|购物车|加入"
@@ -161,7 +175,7 @@ _SENTENCE_WORDS = frozenset(
 )
 _SENTENCE_HAN = regex.compile(r"[的了着在是和有与及被把从将正们向给让上里中下]")
 _MARK = regex.compile(
-    r"[#＃][^\s#＃@＠]*[\p{L}_][^\s#＃@＠]*[#＃]?|(?<![\w.])[@＠][\w.\-]*[\p{L}_\d][\w.\-]*"
+    r"[#＃][^\s#＃@＠]*[\p{L}_][^\s#＃@＠]*(?:[#＃](?!\S))?|(?<![\w.])[@＠][\w.\-]*[\p{L}_\d][\w.\-]*"
 )
 _MARK_WORDS = frozenset("via by with rt from cc credit credits follow tag tags and or me us on ig".split())
 _WORD = regex.compile(r"[A-Za-z0-9][A-Za-z0-9'’-]*|\p{Han}")
@@ -192,37 +206,41 @@ _HANDLE = regex.compile(
 
 def boilerplate(text: str) -> bool:
     """What a page says around an image: buttons, notices, stand-ins for an image."""
-    return _PHRASES.search(text) is not None or _is_furniture(text)
+    lower = text.lower()
+    words = _UI_LATIN.findall(lower)
+    if not _PHRASE_WORDS.isdisjoint(words) and _PHRASES.search(lower) is not None:
+        return True
+    if not text.isascii() and _HAN.search(text) is not None:
+        return _ZH_PHRASES.search(text) is not None or _is_chinese_furniture(text, words)
+    if not all(word in _UI_WORDS or len(word) == 1 for word in words):
+        return False
+    return _UI_TELLING.search(lower.replace("'", " ").replace("’", " ")) is not None
 
 
-def _is_furniture(text: str) -> bool:
-    if _HAN.search(text) is not None:
-        if _UI_ZH_NEUTRAL.match(text) or _UI_ZH.search(text) is None:
-            return False
-        rest = _UI_ZH_WEAK.sub("", _UI_ZH.sub("", text))
-        words = [word for word in _UI_LATIN.findall(rest) if word.lower() not in _UI_WORDS]
-        return not _HAN.search(rest) and not words
-    words = _UI_LATIN.findall(text.lower().replace("'", " ").replace("’", " "))
-    return (
-        all(word in _UI_WORDS or len(word) == 1 for word in words)
-        and _UI_TELLING.search(text) is not None
-    )
+def _is_chinese_furniture(text: str, latin: list[str]) -> bool:
+    if _UI_ZH_NEUTRAL.match(text) or _UI_ZH.search(text) is None:
+        return False
+    rest = _UI_ZH_WEAK.sub("", _UI_ZH.sub("", text))
+    return _HAN.search(rest) is None and all(word in _UI_WORDS for word in latin)
 
 
 def file_name(text: str) -> bool:
     """The name of a file, whole: as a camera, a telephone, a program or a person gave it."""
     if len(text) > 120:
         return False
-    if _FILE.fullmatch(text) and ". " not in text:
+    if "." in text and ". " not in text and _FILE.fullmatch(text) is not None:
         return True
-    if _CJK_FILE.fullmatch(text) and (regex.search(r"\d", text) or text[:2] in ("未命", "无标", "新建")):
+    numbered = any(map(str.isdigit, text))
+    if not text.isascii() and _CJK_FILE.fullmatch(text) is not None:
+        return numbered or text[:2] in ("未命", "无标", "新建")
+    if " " in text and not numbered:
+        return False
+    if not numbered and text.lower() in _DEVICES:  # a name that programs give to all
         return True
     parts = [part for part in _PARTS.split(text) if part]
     words = [part for part in parts if not part.isdigit()]
-    if len(words) == len(parts):  # no number: only a name that programs give to all
-        return text.lower() in ("untitled", "unnamed", "screenshot", "image", "img", "thumbnail")
     known = [_device(word) for word in words]
-    if words and any(known) and all(
+    if numbered and any(known) and all(
         device or word.lower() in _FILE_WORDS or _CODE.fullmatch(word)
         for device, word in zip(known, words)
     ):
@@ -291,9 +309,10 @@ def contact(text: str) -> bool:
     """An advert: it says where to call, to write or to order."""
     if ("@" in text or "at)" in text or "at]" in text) and _EMAIL.search(text) is not None:
         return True
-    if _HANDLE.search(text) is not None:
+    digits = sum(map(str.isdigit, text))
+    if (digits or ":" in text or "：" in text or not text.isascii()) and _HANDLE.search(text):
         return True
-    if sum(map(str.isdigit, text)) < 7:
+    if digits < 7:
         return False
     if _STRONG_PHONE.search(text) is not None:
         return True
