@@ -82,7 +82,7 @@ ENGLISH = frozenset(
     known famous beautiful pretty nice well special wide thin huge busy empty full alone free cool
     growing moving having showing giving getting putting keeping celebrating performing speaking
     traveling visiting capturing preparing drawing creating turning crossing floating burning
-    celebrate celebrates perform performs attend attends arrive arrives pose poses celebrated
+    celebrate celebrates perform performs celebrated
     decorated shaped stacked caught spotted lined dried frozen broken grown worn carved designed
     inspired located displayed titled created
     image tourist tourists politician award flag character area fire air sunny location character
@@ -101,7 +101,22 @@ ENGLISH = frozenset(
 )
 
 # Words that many languages share: they say nothing and are not counted.
-SHARED = frozenset("a an in on is as so no me or i s t o e".split())
+SHARED = frozenset(
+    """
+    a an in on is as so no me or i s t o e table village fruit fruits orange portrait train bus long
+    large plate lion star image concert six sport animal hotel restaurant photo design style model
+    sofa menu festival attend arrive pose poses police train zebra piano bar gas film
+    """.split()
+)
+
+# Small words that names are made with: they count half, and only in small letters.
+PARTICLES = frozenset(
+    """
+    de la el le les des du del della di da do dos das van von vom der den zum zur im am los las il lo
+    al sur sul en et ou au par por para para como son mes ses vue rue chat robe noir rouge blanc vert
+    petit petite mer mare cane tasse casa verde dom kat wit bu er er ve era na ang ng
+    """.split()
+)
 
 OTHERS = frozenset(
     """

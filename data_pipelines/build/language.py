@@ -8,7 +8,7 @@ import functools
 
 import regex
 
-from data_pipelines.build.english_words import ENGLISH, OTHERS, SHARED
+from data_pipelines.build.english_words import ENGLISH, OTHERS, PARTICLES, SHARED
 
 _HAN = regex.compile(r"\p{Han}+")
 _LATIN = regex.compile(r"[A-Za-z]+")
@@ -20,6 +20,7 @@ _JOINING = frozenset(
     "a an the of in on at with and for from by to is are was were this that his her their".split()
 )
 _WORD = regex.compile(r"\p{Latin}[\p{Latin}\p{M}'’]*")
+_NAME_WORDS = ENGLISH | PARTICLES
 _ENOUGH_ENGLISH = 0.3  # share of words that settles the question without the model
 # How much likelier than English another language must be; see `foreign_language`.
 _RATIO = 4.0
@@ -88,10 +89,11 @@ def foreign_language(text: str) -> bool:
         return False
     english = sum(word in ENGLISH for word in words)
     others = sum(word in OTHERS for word in words)
+    others += sum(word in PARTICLES for word in spelled) / 2
     if len(words) < 3 and not others:  # two words are a name as often as not
         return False
     ratio = _RATIO
-    if not any(word.islower() and len(word) > 2 for word in spelled):
+    if not any(w.islower() and len(w) > 2 and w not in _NAME_WORDS for w in spelled):
         ratio *= 12  # names
     ratio *= 3.0**english / 2.0 ** min(others, 4)
     if len(words) < 4:
