@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from configs import common, mixtures, stage0, stage1, stage2, stage3
+from launch import pages
 from launch.stage import read
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint.names import parameter_shapes
@@ -149,7 +150,11 @@ def test_keys_of_documented_commands_are_on_the_pages():
         for path in texts
         for key in re.findall(r"--(?:config\.|set=)([a-z][\w.]*)=", path.read_text("utf-8"))
     }
-    pages = [page.get_config() for page in PAGES]
-    known = set().union(*(trees.flatten(page.to_dict()) for page in pages))
+    known: set[str] = set()
+    for page in PAGES:
+        config = page.get_config()
+        with config.unlocked():
+            pages.complete(config)
+        known |= trees.flatten(config.to_dict()).keys()
     assert len(asked) > 10
     assert {k: where for k, where in asked.items() if k.replace(".", "/") not in known} == {}

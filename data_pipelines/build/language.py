@@ -34,7 +34,9 @@ _INITIAL = "zh|ch|sh|[bpmfdtnlgkhjqxrzcsyw]"
 _FINAL = "iang|iong|uang|ang|eng|ing|ong|uai|iao|ian|uan|ai|ei|ao|ou|an|en|in|un|ia|ie|iu|ua|uo|ui|ue|ve|er|a|e|i|o|u|v"
 _PINYIN = regex.compile(rf"(?:(?:{_INITIAL})(?:{_FINAL})|ang|ai|an|ao|er|en|e|ou|a){{1,4}}")
 # Sounds that English spelling hardly has.
-_CHINESE_SOUND = regex.compile(r"zh|x[iu]|q[iu]|^[cz]a|ngx|uo|iao|iang|iong|uang|u[ei]\b|ian\b|ie\b|sh[aeiu]ng?\b")
+_CHINESE_SOUND = regex.compile(
+    r"zh|x[iu]|q[iu]|^[cz]a|ngx|uo|iao|iang|iong|uang|u[ei]\b|ian\b|ie\b|sh[aeiu]ng?\b"
+)
 
 
 def script_language(text: str) -> str | None:

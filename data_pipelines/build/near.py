@@ -217,7 +217,9 @@ def mark_tile(task: TileTask) -> None:
         together = join(stretches, "bands")
         for group in together.by_language(across=across):
             border = int(np.searchsorted(group.rows_N, stretches[1].rows_N[0]))
-            found.append(_near_of_two(group.take(slice(border)), group.take(slice(border, None)), bits))
+            found.append(
+                _near_of_two(group.take(slice(border)), group.take(slice(border, None)), bits)
+            )
     if (task.earlier, task.later) == (0, 0):
         found.append(np.stack([same, np.full(len(same), code("near_image"))]))
     save_marks(task.path, found)

@@ -18,7 +18,9 @@ _TELLTALE = frozenset(
     thinkstock instagram facebook pinterest gettyimages
     """.split()
 )
-_ZH_TELLTALE = regex.compile(r"[图摄]|来源|来自|源自|版权|著作权|记者|通讯员|©|供稿|侵权|侵删|转载|作者|授权|许可|视觉中国|资料|新华社|中新社|IC|违者|编辑|撰文|：|:")
+_ZH_TELLTALE = regex.compile(
+    r"[图摄]|来源|来自|源自|版权|著作权|记者|通讯员|©|供稿|侵权|侵删|转载|作者|授权|许可|视觉中国|资料|新华社|中新社|IC|违者|编辑|撰文|：|:"
+)
 _AGENCY = (
     r"(?:Getty(?:\s?Images)?|REUTERS|Reuters|Thomson Reuters|AP(?: Photo| Images)?|Associated Press"
     r"|AFP|EPA|PA(?: Wire| Images)?|UPI|ANI|PTI|Xinhua|Bloomberg|Corbis|Rex(?: Features)?|Magnum"

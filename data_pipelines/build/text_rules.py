@@ -113,7 +113,9 @@ _UI_ZH = regex.compile(
     r"|正在|完整|清晰|尺寸|推荐|热门|最新|专题|目录|导航|广告|赞助|帮助|反馈|举报|提交|取消|确定|确认|保存|继续|跳过"
     r"|播放|暂停|预览|上传|未找到|错误|可以|我们|您的|你的|版权"
 )
-_UI_ZH_WEAK = regex.compile(r"[图张页篇个条的了可以请后前到至该此这那被已不未经得无中下上有您你我看点里好吧和或与及在为是将]")
+_UI_ZH_WEAK = regex.compile(
+    r"[图张页篇个条的了可以请后前到至该此这那被已不未经得无中下上有您你我看点里好吧和或与及在为是将]"
+)
 _UI_ZH_NEUTRAL = regex.compile(r"^(?:图片|照片|图像|相片|视频|商品|产品|广告|微信|高清|内容)+$")
 _HAN = regex.compile(r"\p{Han}")
 
@@ -177,7 +179,9 @@ _SENTENCE_HAN = regex.compile(r"[的了着在是和有与及被把从将正们�
 _MARK = regex.compile(
     r"[#＃][^\s#＃@＠]*[\p{L}_][^\s#＃@＠]*(?:[#＃](?!\S))?|(?<![\w.])[@＠][\w.\-]*[\p{L}_\d][\w.\-]*"
 )
-_MARK_WORDS = frozenset("via by with rt from cc credit credits follow tag tags and or me us on ig".split())
+_MARK_WORDS = frozenset(
+    "via by with rt from cc credit credits follow tag tags and or me us on ig".split()
+)
 _WORD = regex.compile(r"[A-Za-z0-9][A-Za-z0-9'’-]*|\p{Han}")
 
 _EMAIL = regex.compile(r"[\w.+-]+\s?(?:@|\(at\)|\[at\])\s?[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
@@ -240,9 +244,13 @@ def file_name(text: str) -> bool:
     parts = [part for part in _PARTS.split(text) if part]
     words = [part for part in parts if not part.isdigit()]
     known = [_device(word) for word in words]
-    if numbered and any(known) and all(
-        device or word.lower() in _FILE_WORDS or _CODE.fullmatch(word)
-        for device, word in zip(known, words)
+    if (
+        numbered
+        and any(known)
+        and all(
+            device or word.lower() in _FILE_WORDS or _CODE.fullmatch(word)
+            for device, word in zip(known, words)
+        )
     ):
         return True
     if text.replace("_", "").isdigit() and "_" in text:  # 20190401_123456
