@@ -13,6 +13,7 @@ from data_pipelines.stream.config import StreamConfig
 from data_pipelines.stream.mixture import Mixture
 from data_pipelines.stream.order import record_at
 from data_pipelines.stream.pack import pack
+from data_pipelines.stream.readers import Damaged
 from data_pipelines.stream.sample import REASONS, Sample, Text, add_images, make_text
 from data_pipelines.stream.source import ShardedSource
 from data_pipelines.stream.state import fingerprint, split_state
@@ -97,7 +98,7 @@ class VirtualShard:
         index = self.index(source, position)
         try:
             data = records[index]
-        except Exception:  # damaged bytes: ArrayRecord raises whatever its checksum finds
+        except Damaged:
             return "unreadable_record"
         return make_text(data, config, self._tokenizer)
 

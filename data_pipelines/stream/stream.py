@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from data_pipelines.stream.config import StreamConfig
+from data_pipelines.stream.readers import raise_file_limit
 from data_pipelines.stream.rows import Failure, Row, Rows
 from data_pipelines.stream.sample import REASONS
 from data_pipelines.stream.shard_check import ShardCheck
@@ -58,6 +59,7 @@ class Stream:
                 f"the saved data state has {len(state)} virtual shards,"
                 f" config.data.virtual_shards={V}"
             )
+        raise_file_limit()
         sources = [ShardedSource(source.path) for source in config.sources]
         self._sizes = [len(source) for source in sources]
         if state is None:
@@ -92,7 +94,7 @@ class Stream:
     def _row(self) -> Row:
         row = next(self._rows)
         if isinstance(row, Failure):
-            raise (ValueError if row.users else RuntimeError)(row.text)
+            raise row.kind(row.text)
         return row
 
     def state(self) -> Int64[np.ndarray, "V S"]:

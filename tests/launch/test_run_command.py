@@ -106,7 +106,7 @@ def test_one_notice_ends_both_processes_at_one_step(data, tmp_path):
     ("more", "says"),
     [
         (["--config.optim.stepz=3"], "run: config.optim.stepz is not known; did you mean steps?"),
-        (["--config.data.sources.scenes_en.path=/nowhere"], "run: /nowhere"),
+        (["--config.data.sources.scenes_en.path=/nowhere"], "run: source /nowhere"),
         (["--workdir=/proc/nowhere"], "run: --workdir=/proc/nowhere: "),
         (["--stepz=3"], "run: Unknown command line flag 'stepz'"),
         (["--config.init.take=nothing/.*", "--config.init.checkpoint=@"], "run: config.init"),
