@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data_pipelines.build.chat import like_released
 from data_pipelines.build.chat.dialogue import Dialogue, check_size, read_dialogue
 from data_pipelines.build.convert.entry import EntryError
 from data_pipelines.build.language import script_language
@@ -75,10 +76,12 @@ def build_chat(path: Path, *, images: Path, out: Path, config: ChatConfig) -> Ou
                 rejects.write(json.dumps(line) + "\n")
     bad = sum(rejected.values())
     if bad == total or bad > config.max_bad * total:
+        mended = not config.like_released and rejected.keys() & set(like_released.MENDED)
+        hint = f"; {like_released.OPTION} may take some of them" if mended else ""
         raise ValueError(
             f"{path}: {bad} of {total} entries cannot be used: {dict(rejected)};"
             f" they are listed in {out / REJECTS}"
-            f" (--max_bad={config.max_bad}: at most this share is skipped)"
+            f" (--max_bad={config.max_bad}: at most this share is skipped){hint}"
         )
     about = config._replace(tokenizer=Path(config.tokenizer).name)._asdict()
     counts = {}
