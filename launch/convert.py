@@ -3,6 +3,7 @@
 python launch/convert.py import --qwen_vl=DIR --out=WORKDIR
 python launch/convert.py import --vit=OPENCLIP --decoder=QWEN_7B --out=WORKDIR
 python launch/convert.py export --checkpoint=WORKDIR --out=DIR [--dtype=float32] [--shard_gb=2]
+python launch/convert.py export --layout=own ..    with the PyTorch code that loads it
 python launch/convert.py verify --checkpoint=WORKDIR --out=DIR
 python launch/convert.py parity DIR    our numbers beside recorded ones, one line a case
 """
@@ -50,7 +51,11 @@ def run_export(args: argparse.Namespace) -> int:
     if not 0 < args.shard_gb < float("inf"):
         raise ValueError(f"--shard_gb={args.shard_gb} must be a number above 0")
     weights.export_weights(
-        args.checkpoint, args.out, dtype=args.dtype, shard_bytes=int(args.shard_gb * 1e9)
+        args.checkpoint,
+        args.out,
+        layout=args.layout,
+        dtype=args.dtype,
+        shard_bytes=int(args.shard_gb * 1e9),
     )
     return run_verify(args)
 
@@ -89,6 +94,7 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("--out", required=True, help="the directory in the released layout")
         command.set_defaults(run=run)
         if name == "export":
+            command.add_argument("--layout", default="released", choices=("released", "own"))
             command.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
             command.add_argument("--shard_gb", type=float, default=5.0, help="10^9 bytes a file")
     command = commands.add_parser("parity", help="compare with recorded numbers")

@@ -15,6 +15,7 @@ from qwenvl_jax.checkpoint.exported import Check
 from qwenvl_jax.checkpoint.imported import import_parameters
 from qwenvl_jax.checkpoint.manager import Checkpoints
 from qwenvl_jax.checkpoint.policy import CheckpointConfig
+from qwenvl_jax.checkpoint.released import own_layout
 from qwenvl_jax.checkpoint.released_config import model_config
 from qwenvl_jax.checkpoint.stored import Stored
 from qwenvl_jax.inference import round_trip
@@ -103,11 +104,21 @@ def _take_sizes(config: ConfigDict, released: dict) -> None:
 
 
 def export_weights(
-    workdir: str | Path, folder: str | Path, *, dtype: str, shard_bytes: int
+    workdir: str | Path, folder: str | Path, *, layout: str, dtype: str, shard_bytes: int
 ) -> None:
-    """Write a work directory's newest step as a directory in the released layout."""
+    """Write a work directory's newest step as a directory in the layout `released` or `own`."""
     stored = Stored(workdir)
     tokenizer = _tokenizer(stored)
+    if layout == "own":
+        own_layout.export(
+            stored,
+            Path(folder),
+            tokenizer=Path(tokenizer.path),
+            specials=tokenizer.specials,
+            dtype=dtype,
+            shard_bytes=shard_bytes,
+        )
+        return
     exported.export(
         stored,
         folder,

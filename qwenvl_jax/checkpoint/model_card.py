@@ -9,7 +9,17 @@ from qwenvl_jax.checkpoint.stored import Stored
 _FIGURES = ("loss", "samples_read", "tokens", "images", "padding")
 
 
-def model_card(stored: Stored, *, dtype: str) -> str:
+_HOW = {
+    "released": "The weights have the released names and layouts; add the released model code"
+    " (`modeling_qwen.py` and its companions) and its `auto_map` to load them with"
+    " `transformers`.",
+    "own": "`AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)` and"
+    " `AutoProcessor.from_pretrained(DIR, trust_remote_code=True)` of transformers load it: the"
+    " model's PyTorch code is beside the weights.",
+}
+
+
+def model_card(stored: Stored, *, dtype: str, layout: str = "released") -> str:
     """Markdown: training config, data figures and eval scores, as far as the work directory has
     them.
     """
@@ -17,10 +27,8 @@ def model_card(stored: Stored, *, dtype: str) -> str:
     sections = [
         "---\ntags: [vision-language, qwen-vl]\n---",
         f"# {stored.workdir.name}",
-        f"A Qwen-VL trained with qwenvl-jax, exported at step {stored.step} in {dtype}. The weights"
-        " have the released names and layouts; add the released model code (`modeling_qwen.py` and"
-        " its companions) and its `auto_map` to load them with `transformers`. `MANIFEST.json`"
-        " holds the sha256 of every file.",
+        f"A Qwen-VL trained with qwenvl-jax, exported at step {stored.step} in {dtype}."
+        f" {_HOW[layout]} `MANIFEST.json` holds the sha256 of every file.",
         "## Data\n\n" + _data(config, _last_record(stored.workdir)),
         "## Scores\n\n" + _scores(stored.workdir),
         "## Training config\n\n" + _block(_without_places(config)),
