@@ -110,11 +110,12 @@ def export_weights(
     stored = Stored(workdir)
     tokenizer = _tokenizer(stored)
     if layout == "own":
+        special = tokenizer.specials
         own_layout.export(
             stored,
             Path(folder),
             tokenizer=Path(tokenizer.path),
-            specials=tokenizer.specials,
+            stop_ids=(special.eos, special.im_end, special.im_start),
             dtype=dtype,
             shard_bytes=shard_bytes,
         )

@@ -10,7 +10,7 @@ processor_config.json   image size, query count, vocabulary, auto_map
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from qwenvl_jax.checkpoint.model_card import model_card
 from qwenvl_jax.checkpoint.names import Row
 from qwenvl_jax.checkpoint.stored import Stored
 from qwenvl_jax.model.config import ModelConfig
-from qwenvl_jax.text.specials import Specials
 
 CODE = Path(__file__).parent / "torch"
 MODEL_TYPE = "qwenvl_jax"
@@ -67,7 +66,7 @@ def export(
     folder: Path,
     *,
     tokenizer: Path,
-    specials: Specials,
+    stop_ids: Sequence[int],
     dtype: str = "bfloat16",
     shard_bytes: int = 5 * 10**9,
 ) -> None:
@@ -75,7 +74,7 @@ def export(
 
     Args:
       tokenizer: the run's vocabulary file.
-      specials: ids at which generation ends, among others.
+      stop_ids: at which generation ends; the first one pads prompts.
 
     Raises:
       ValueError: an unknown dtype, or a folder that is not empty.
@@ -92,7 +91,7 @@ def export(
         shard_bytes=shard_bytes,
     )
     vocabulary = "qwen.tiktoken" if tokenizer.suffix == ".tiktoken" else "tokenizer.model"
-    for name, content in _configs(config, specials, vocabulary, dtype).items():
+    for name, content in _configs(config, stop_ids, vocabulary, dtype).items():
         (folder / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
     for path in sorted(CODE.glob("*.py")):
         shutil.copyfile(path, folder / path.name)
@@ -102,10 +101,9 @@ def export(
 
 
 def _configs(
-    config: ModelConfig, specials: Specials, vocabulary: str, dtype: str
+    config: ModelConfig, stop_ids: Sequence[int], vocabulary: str, dtype: str
 ) -> dict[str, dict[str, Any]]:
     """File name -> content."""
-    ends = [specials.eos, specials.im_end, specials.im_start]
     return {
         "config.json": {
             "architectures": ["QwenVLForCausalLM"],
@@ -119,9 +117,9 @@ def _configs(
         },
         "generation_config.json": {
             "do_sample": False,
-            "eos_token_id": ends,
+            "eos_token_id": list(stop_ids),
             "max_new_tokens": 512,
-            "pad_token_id": specials.eos,
+            "pad_token_id": stop_ids[0],
         },
         "processor_config.json": {
             "auto_map": {"AutoProcessor": "processing_qwenvl.QwenVLProcessor"},

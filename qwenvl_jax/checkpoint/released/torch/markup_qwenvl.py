@@ -1,4 +1,7 @@
-"""Places in generated text: `<ref>phrase</ref><box>(x1,y1),(x2,y2)</box>`, integers in [0, 1000)."""
+"""Places in generated text: `<ref>phrase</ref><box>(x1,y1),(x2,y2)</box>`.
+
+Coordinates are integers in [0, 1000), thousandths of the image.
+"""
 
 import re
 from typing import NamedTuple
