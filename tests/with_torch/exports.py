@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from configs import stage1
-from launch import convert
+from launch import weights
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint.manager import Checkpoints
 from qwenvl_jax.checkpoint.policy import CheckpointConfig
@@ -51,13 +51,12 @@ def write_workdir(folder: Path, config: ModelConfig, params: trees.Tree, tokeniz
 
 
 def export(folder: Path, config: ModelConfig, params: trees.Tree, tokenizer: Path) -> Export:
-    """`convert export --layout=own`, and what transformers makes of the directory."""
+    """An export with its code, and what transformers makes of the directory."""
     from transformers import AutoModelForCausalLM, AutoProcessor
 
     write_workdir(folder / "work", config, params, tokenizer)
     out = folder / "export"
-    arguments = [f"--checkpoint={folder / 'work'}", f"--out={out}", "--dtype=float32"]
-    assert convert.main(["export", "--layout=own", *arguments]) == 0
+    weights.export_weights(folder / "work", out, layout="own", dtype="float32", shard_bytes=10**6)
     model = AutoModelForCausalLM.from_pretrained(out, trust_remote_code=True).eval()
     processor = AutoProcessor.from_pretrained(out, trust_remote_code=True)
     return Export(config, params, load_tokenizer(tokenizer), out, model, processor)
@@ -76,7 +75,7 @@ def configs(tokenizer: Tokenizer) -> dict[str, ModelConfig]:
         base.decoder,
         vocab_size=tokenizer.padded_vocab_size,
         image_pad_id=tokenizer.specials.imgpad,
-        train_length=32,
+        train_length=18,
         eps=1e-5,
         rope_base=3e4,
     )
