@@ -26,9 +26,7 @@ def exported(tmp_path_factory, torchvision_operators):
 
     @functools.cache
     def make(kind: str):
-        folder = tmp_path_factory.mktemp("export")
-        make_one = exports.reference if kind == "reference" else exports.random_export
-        return make_one(folder, *([] if kind == "reference" else [kind]))
+        return exports.make(tmp_path_factory.mktemp("export"), kind)
 
     return make
 

@@ -98,14 +98,24 @@ def configs(tokenizer: Tokenizer) -> dict[str, ModelConfig]:
     }
 
 
-def reference(folder: Path) -> Export:
-    """The released reference numbers' model; its ids are those of no vocabulary."""
+def model(kind: str, vocabulary: Path) -> tuple[ModelConfig, trees.Tree]:
+    """One of `configs` with random weights; `reference`: the released numbers' weights, with the
+    vocabulary's id of `<imgpad>` in place of its own.
+    """
+    tokenizer = load_tokenizer(vocabulary)
+    if kind == "reference":
+        config, params, _ = parity.load(REFERENCE)
+        decoder = dataclasses.replace(config.decoder, image_pad_id=tokenizer.specials.imgpad)
+        assert tokenizer.vocab_size <= decoder.vocab_size
+        return dataclasses.replace(config, decoder=decoder), jax.tree.map(np.asarray, params)
+    config = configs(tokenizer)[kind]
+    return config, random_weights(config)
+
+
+def make(folder: Path, kind: str) -> Export:
+    """An export of a model of `configs`, or of `reference` with its own id of `<imgpad>`."""
+    vocabulary = small_vocabulary(folder)
+    if kind != "reference":
+        return export(folder, *model(kind, vocabulary), vocabulary)
     config, params, _ = parity.load(REFERENCE)
-    return export(folder, config, jax.tree.map(np.asarray, params), small_vocabulary(folder))
-
-
-def random_export(folder: Path, kind: str) -> Export:
-    """A model of `configs` with random weights."""
-    path = small_vocabulary(folder)
-    config = configs(load_tokenizer(path))[kind]
-    return export(folder, config, random_weights(config), path)
+    return export(folder, config, jax.tree.map(np.asarray, params), vocabulary)

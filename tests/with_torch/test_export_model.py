@@ -175,7 +175,7 @@ def test_greedy_tokens_are_ours(exported, kind):
     np.testing.assert_array_equal(new_tokens(export, ids, mask, images), want)
     for row in range(3):
         alone = ids[row : row + 1, -sizes[row] :], mask[row : row + 1, -sizes[row] :]
-        shown = images[row : row + 1] if row < 2 else None
+        shown = images[row : row + 1, : 2 - row] if row < 2 else None
         for use_cache in (True, False):
             got = new_tokens(export, *alone, shown, use_cache=use_cache)
             np.testing.assert_array_equal(got[0], want[row], err_msg=f"{row} {use_cache}")
@@ -234,6 +234,9 @@ def test_eager_and_bfloat16(exported):
             got = model(**inputs).logits[mask.bool()]
             assert parity.relative_error(got, want.numpy()) <= limit, options
         assert model.dtype == torch.bfloat16
+    for dtype in (torch.float8_e4m3fn, "int8"):
+        with pytest.raises(ValueError, match="computes in float32, bfloat16, float16"):
+            AutoModelForCausalLM.from_pretrained(export.folder, trust_remote_code=True, dtype=dtype)
 
 
 def test_streaming(exported):
@@ -282,7 +285,7 @@ def test_tensors_that_do_not_fit_are_named(exported, tmp_path, fault):
         AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 
 
-@pytest.mark.parametrize("case", ["no image", "run cut", "padded right"])
+@pytest.mark.parametrize("case", ["no image", "too many", "run cut", "padded right"])
 def test_prompts_that_do_not_fit_are_refused(exported, case):
     """An image forgotten would be continued as if `<imgpad>` were a word."""
     import torch
@@ -293,6 +296,8 @@ def test_prompts_that_do_not_fit_are_refused(exported, case):
     pixels = torch.from_numpy(images)
     if case == "no image":
         pixels, match = None, "row 0 has 8 <imgpad> tokens for 0 image slots"
+    elif case == "too many":
+        pixels, match = pixels[:, [0, 1, 1]], "row 0 has 8 <imgpad> tokens for 3 image slots"
     elif case == "run cut":
         ids[1][ids[1] == export.config.decoder.image_pad_id] = 5
         ids[1, -1], match = export.config.decoder.image_pad_id, "row 1 has 1 <imgpad>"

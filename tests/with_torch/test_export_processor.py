@@ -59,7 +59,7 @@ def test_recorded_ids(exported):
     theirs = type(exported("demo").processor.tokenizer)(load_tokenizer().path)
     cases = json.loads((REFERENCE / "tokenizer_cases.json").read_text("utf-8"))
     plain = [case for case in cases if not any(name in case["text"] for name in SPELLINGS)]
-    assert len(plain) > 10
+    assert len(plain) > 5
     for case in plain:
         assert theirs.encode(case["text"]) == case["ids"], case
 

@@ -16,6 +16,9 @@ from .decoder_qwenvl import DecoderBlock, RMSNorm, ntk_alpha, rotations
 from .vision_qwenvl import Visual
 
 
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
 class QwenVLPreTrainedModel(PreTrainedModel):
     """Loading: every tensor of the model must be in the files, and nothing else."""
 
@@ -42,8 +45,11 @@ class QwenVLPreTrainedModel(PreTrainedModel):
         """As in transformers, but a tensor that is missing, unknown or mis-shaped is an error.
 
         Raises:
-          ValueError: names the first such tensor.
+          ValueError: names the first such tensor, or a dtype that the model does not compute in.
         """
+        dtype = str(kwargs.get("dtype", kwargs.get("torch_dtype", "auto"))).removeprefix("torch.")
+        if dtype not in ("None", "auto", *_DTYPES):
+            raise ValueError(f"dtype={dtype}: the model computes in {', '.join(_DTYPES)}")
         wanted = kwargs.pop("output_loading_info", False)
         kwargs.setdefault("ignore_mismatched_sizes", True)  # to be named below
         model, info = super().from_pretrained(
@@ -236,9 +242,11 @@ class QwenVLForCausalLM(QwenVLPreTrainedModel, GenerationMixin):
         queries = self.config.adapter_sizes.num_queries
         slots = 0 if pixel_values is None else pixel_values.shape[1]
         counts = (ids == self.decoder_sizes.image_pad_id).sum(1).tolist()
-        for row, count in enumerate(counts):
-            if count % queries or count > slots * queries:
-                raise ValueError(
-                    f"generate: row {row} has {count} <imgpad> tokens for {slots} image slots of"
-                    f" {queries} queries"
-                )
+        wrong = [row for row, n in enumerate(counts) if n % queries or n > slots * queries]
+        if not wrong and max(counts) < slots * queries:  # no row has images for all slots
+            wrong = [counts.index(max(counts))]
+        if wrong:
+            raise ValueError(
+                f"generate: row {wrong[0]} has {counts[wrong[0]]} <imgpad> tokens for {slots}"
+                f" image slots of {queries} queries"
+            )
