@@ -15,7 +15,6 @@ from .configuration_qwenvl import QwenVLConfig
 from .decoder_qwenvl import DecoderBlock, RMSNorm, ntk_alpha, rotations
 from .vision_qwenvl import Visual
 
-
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
