@@ -3,6 +3,7 @@
 python launch/convert.py import --qwen_vl=DIR --out=WORKDIR
 python launch/convert.py import --vit=OPENCLIP --decoder=QWEN_7B --out=WORKDIR
 python launch/convert.py export --checkpoint=WORKDIR --out=DIR [--dtype=float32] [--code=DIR]
+python launch/convert.py export --layout=own ..    with the PyTorch code that loads it
 python launch/convert.py verify --checkpoint=WORKDIR --out=DIR
 python launch/convert.py parity DIR    our numbers beside recorded ones, one line a case
 """
@@ -54,6 +55,7 @@ def run_export(args: argparse.Namespace) -> int:
     weights.export_weights(
         args.checkpoint,
         args.out,
+        layout=args.layout,
         dtype=args.dtype,
         shard_bytes=int(args.shard_gb * 1e9),
         code=args.code,
@@ -96,11 +98,14 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("--out", required=True, help="the directory in the released layout")
         command.set_defaults(run=run)
         if name == "export":
+            command.add_argument(
+                "--layout",
+                default="released",
+                choices=("released", "own"),
+                help="own: with the PyTorch code that loads any model of ours",
+            )
             command.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
             command.add_argument("--shard_gb", type=float, default=5.0, help="10^9 bytes a file")
-            command.add_argument(
-                "--layout", default="released", choices=("released",), help="names and files"
-            )
             command.add_argument("--code", help="a folder with the released .py files to copy in")
             command.add_argument(
                 "--chat_format",

@@ -18,6 +18,7 @@ from qwenvl_jax.checkpoint.exported import Check, Export
 from qwenvl_jax.checkpoint.imported import import_parameters, verify_sources
 from qwenvl_jax.checkpoint.manager import Checkpoints
 from qwenvl_jax.checkpoint.policy import CheckpointConfig
+from qwenvl_jax.checkpoint.released import own_layout
 from qwenvl_jax.checkpoint.released_code import Vocabulary
 from qwenvl_jax.checkpoint.stored import Stored
 from qwenvl_jax.inference import round_trip
@@ -123,13 +124,14 @@ def export_weights(
     workdir: str | Path,
     folder: str | Path,
     *,
+    layout: str = "released",
     dtype: str,
     shard_bytes: int,
     code: str | Path | None = None,
     chat_format: str = "auto",
     say: Callable[[str], None] = print,
 ) -> None:
-    """Write a work directory's newest step as a directory in the released layout.
+    """Write a work directory's newest step as a directory in the layout `released` or `own`.
 
     Args:
       code: a folder with the released `.py` files to copy in.
@@ -138,6 +140,17 @@ def export_weights(
     """
     stored = Stored(workdir)
     tokenizer = _tokenizer(stored)
+    if layout == "own":
+        special = tokenizer.specials
+        own_layout.export(
+            stored,
+            Path(folder),
+            tokenizer=Path(tokenizer.path),
+            stop_ids=(special.eos, special.im_end, special.im_start),
+            dtype=dtype,
+            shard_bytes=shard_bytes,
+        )
+        return
     chosen, why = trained_format(stored) if chat_format == "auto" else (chat_format, "as asked")
     special = tokenizer.specials
     words = Vocabulary(

@@ -184,6 +184,7 @@ def save(
     folder: str | Path,
     *,
     config: ModelConfig,
+    rows: Sequence[Row] = names.TABLE,
     dtype: str = "bfloat16",
     shard_bytes: int = 5 * 10**9,
 ) -> dict[manifest.State, str]:
@@ -205,9 +206,9 @@ def save(
     if list(folder.glob("*.safetensors*")):
         raise ValueError(f"{folder} already holds weights; export into a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = released_tensors(config, dtype)
+    tensors = released_tensors(config, dtype, rows)
     shards = writer.plan(tensors, shard_bytes)
-    stream = names.export(params)
+    stream = names.export(params, rows)
     digests = {}
     for shard in shards:
         digest = writer.write(folder, shard, stream)
@@ -220,7 +221,9 @@ def save(
     return digests
 
 
-def released_tensors(config: ModelConfig, dtype: str) -> list[writer.Tensor]:
+def released_tensors(
+    config: ModelConfig, dtype: str, rows: Sequence[Row] = names.TABLE
+) -> list[writer.Tensor]:
     """What an export consists of, in the order in which `names.export` makes it.
 
     Raises:
@@ -230,5 +233,5 @@ def released_tensors(config: ModelConfig, dtype: str) -> list[writer.Tensor]:
         raise ValueError(f"dtype {dtype!r} must be one of {', '.join(DTYPES)}")
     return [
         writer.Tensor(name, x.shape, DTYPES["float32" if name == names.POSITIONS else dtype])
-        for name, x in names.released_shapes(config).items()
+        for name, x in names.released_shapes(config, rows).items()
     ]

@@ -13,7 +13,8 @@ from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import convert, manifest, names, released_code
 from qwenvl_jax.checkpoint import safetensors_writer as writer
 from qwenvl_jax.checkpoint.json_file import read_object
-from qwenvl_jax.checkpoint.model_card import model_card
+from qwenvl_jax.checkpoint.model_card import model_card, released_loading
+from qwenvl_jax.checkpoint.released import own_layout
 from qwenvl_jax.checkpoint.released_code import Vocabulary
 from qwenvl_jax.checkpoint.released_config import QUERIES, model_config, released_config
 from qwenvl_jax.checkpoint.stored import Stored
@@ -77,7 +78,8 @@ def export(
     if options.code is not None:
         released_code.copy_code(options.code, folder)
     shutil.copyfile(vocabulary.path, folder / vocabulary.name)
-    card = model_card(stored, dtype=options.dtype, chat=options.chat, notes=notes)
+    loading = released_loading(options.chat, notes)
+    card = model_card(stored, dtype=options.dtype, loading=loading)
     (folder / "README.md").write_text(card, "utf-8")
     manifest.write(folder, known=digests)
     return notes
@@ -108,18 +110,19 @@ def exported_config(stored: Stored, folder: Path) -> ModelConfig:
     """The model that an exported `config.json` describes, computed as the run computes."""
     values = read_object(folder / "config.json")
     run = stored.config
-    return model_config(values, dtype=run.dtype, remat=run.remat, scan_layers=run.scan_layers)
+    read = own_layout.model_config if own_layout.is_own(values) else model_config
+    return read(values, dtype=run.dtype, remat=run.remat, scan_layers=run.scan_layers)
 
 
 def compare_tensors(stored: Stored, folder: Path) -> Iterator[Check]:
     """Names, shapes, dtypes and sha256 of every tensor, in both directions."""
-    weights = open_weights(folder)
+    weights, rows = open_weights(folder), own_layout.rows(stored.config)
     kinds = {weights.dtype(n) for n in weights.names if n != names.POSITIONS}
     dtype = next((k for k, v in convert.DTYPES.items() if kinds == {v}), None)
     if dtype is None:
         yield Check("dtypes", f"{sorted(map(str, kinds))} instead of one", False)
         return
-    expected = {t.name: t for t in convert.released_tensors(stored.config, dtype)}
+    expected = {t.name: t for t in convert.released_tensors(stored.config, dtype, rows)}
     found = {n: writer.Tensor(n, weights.shape(n), weights.dtype(n)) for n in weights.names}
     wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
     summary = f"{len(expected) - len(wrong)} of {len(expected)} {dtype}"
@@ -128,7 +131,7 @@ def compare_tensors(stored: Stored, folder: Path) -> Iterator[Check]:
         return
     wrong = [
         name
-        for name, tensor in names.export(stored.leaves())
+        for name, tensor in names.export(stored.leaves(), rows)
         if _sha256(tensor, found[name].dtype) != _sha256(weights.read(name), found[name].dtype)
     ]
     summary = f"{len(found) - len(wrong)} of {len(found)}"
@@ -138,7 +141,7 @@ def compare_tensors(stored: Stored, folder: Path) -> Iterator[Check]:
 
 def _compare_back(stored: Stored, weights: Weights) -> Check:
     """Every parameter as read back, beside what is stored in the exported dtype."""
-    readers = convert.readers(stored.config, weights)
+    readers = convert.readers(stored.config, weights, rows=own_layout.rows(stored.config))
     wrong = [
         path
         for path, read in readers.items()
@@ -173,4 +176,5 @@ def exported_parameters(config: ModelConfig, folder: Path) -> trees.Tree:
     """All parameters of a released directory on the first device, in the file's dtype."""
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shardings = jax.tree.map(lambda _: here, names.parameter_shapes(config))
-    return convert.load(config, open_weights(folder), shardings=shardings)
+    rows = own_layout.rows(config)
+    return convert.load(config, open_weights(folder), rows=rows, shardings=shardings)

@@ -10,21 +10,27 @@ from qwenvl_jax.checkpoint.stored import Stored
 _FIGURES = ("loss", "samples_read", "tokens", "images", "padding")
 
 
-def model_card(stored: Stored, *, dtype: str, chat: bool, notes: Sequence[str]) -> str:
+OWN = (
+    "`AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)` and"
+    " `AutoProcessor.from_pretrained(DIR, trust_remote_code=True)` of transformers load it: the"
+    " model's PyTorch code is beside the weights."
+)
+
+
+def model_card(stored: Stored, *, dtype: str, loading: str) -> str:
     """Markdown: how to load it, training config, data figures and eval scores, as far as the work
     directory has them.
 
     Args:
-      chat: whether `generation_config.json` is that of a model for dialogues.
-      notes: what a user of the released code has to know.
+      loading: `OWN`, or what `released_loading` gives.
     """
     config = stored.run_config
     sections = [
         "---\ntags: [vision-language, qwen-vl]\n---",
         f"# {stored.workdir.name}",
-        f"A Qwen-VL trained with qwenvl-jax, exported at step {stored.step} in {dtype}. The weights"
-        " have the released names and layouts. `MANIFEST.json` holds the sha256 of every file.",
-        "## Loading\n\n" + _loading(chat, notes),
+        f"A Qwen-VL trained with qwenvl-jax, exported at step {stored.step} in {dtype}."
+        " `MANIFEST.json` holds the sha256 of every file.",
+        "## Loading\n\n" + loading,
         "## Data\n\n" + _data(config, _last_record(stored.workdir)),
         "## Scores\n\n" + _scores(stored.workdir),
         "## Training config\n\n" + _block(_without_places(config)),
@@ -32,7 +38,7 @@ def model_card(stored: Stored, *, dtype: str, chat: bool, notes: Sequence[str]) 
     return "\n\n".join(sections) + "\n"
 
 
-def _loading(chat: bool, notes: Sequence[str]) -> str:
+def released_loading(chat: bool, notes: Sequence[str]) -> str:
     form = "dialogues in ChatML" if chat else "text as it stands (`raw`)"
     lines = [
         f"`generation_config.json` is for {form}. `config.json` and `tokenizer_config.json` name"
