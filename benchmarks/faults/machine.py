@@ -38,7 +38,7 @@ def disk_full(bench: Bench) -> Row:
     row = Row("the disk fills during a save", "one line: place, needed, free; earlier steps intact")
     mount = bench.folder()
     mount.mkdir()
-    size = "size=6m"
+    size = "size=24m"
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", mount]).returncode == 0
     if not mounted:
         return row
