@@ -30,9 +30,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from launch import weights
-from qwenvl_jax.checkpoint import convert
+from qwenvl_jax.checkpoint import convert, names
 from qwenvl_jax.checkpoint import safetensors_writer as writer
 from qwenvl_jax.checkpoint.released_config import released_config
+from qwenvl_jax.model import posemb
 from qwenvl_jax.model.config import AdapterConfig, DecoderConfig, ModelConfig, VitConfig
 
 _PIECE = 64 << 20
@@ -109,7 +110,13 @@ def make(folder: Path, depth: int, dtype: str) -> None:
     config, rng = model(depth), np.random.default_rng(0)
     folder.mkdir(parents=True)
     tensors = convert.released_tensors(config, dtype)
-    random = ((t.name, rng.standard_normal(t.shape, np.float32).astype(t.dtype)) for t in tensors)
+    fixed = posemb.sincos_2d(config.adapter.grid, config.decoder.width)  # looked at by import
+
+    def one(t: writer.Tensor) -> np.ndarray:
+        x = fixed if t.name == names.POSITIONS else rng.standard_normal(t.shape, np.float32)
+        return x.astype(t.dtype)
+
+    random = ((t.name, one(t)) for t in tensors)
     shards = writer.plan(tensors, 2 * 10**9)
     for shard in shards:
         writer.write(folder, shard, random)

@@ -138,6 +138,9 @@ def export_weights(
       chat_format: `raw` or `chatml`, or `auto`: by what the model was trained on.
       say: is told the format with its reason, and what the released code cannot run.
     """
+    for name, given in (("code", code is not None), ("chat_format", chat_format != "auto")):
+        if layout == "own" and given:
+            raise ValueError(f"export: --{name} is for --layout=released; layout own has its code")
     stored = Stored(workdir)
     tokenizer = _tokenizer(stored)
     if layout == "own":

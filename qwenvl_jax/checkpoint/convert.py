@@ -16,6 +16,7 @@ from qwenvl_jax.checkpoint import safetensors_writer as writer
 from qwenvl_jax.checkpoint.finite import all_finite
 from qwenvl_jax.checkpoint.names import Row
 from qwenvl_jax.checkpoint.weights import Weights
+from qwenvl_jax.model import posemb
 from qwenvl_jax.model.config import ModelConfig
 
 INDEX = "model.safetensors.index.json"
@@ -29,12 +30,12 @@ def check(config: ModelConfig, weights: Weights, *, rows: Sequence[Row] = names.
     """Whether a file's tensors are those that `rows` read for this configuration.
 
     Raises:
-      ValueError: quantised tensors, or tensors of a dtype that no model here has; or lists every
-        missing, unexpected and mis-shaped name with what was expected.
+      ValueError: quantised tensors, tensors of a dtype that no model here has, or other fixed
+        positions; or lists every missing, unexpected and mis-shaped name with what was expected.
     """
     _refuse_quantised(weights)
     expected = names.released_shapes(config, rows)
-    expected.pop(names.POSITIONS, None)  # computed, never read
+    expected.pop(names.POSITIONS, None)  # computed, compared below
     known = [n for n in weights.names if n in expected or not names.is_ignored(n, rows)]
     got = {name: jax.ShapeDtypeStruct(weights.shape(name), np.float32) for name in known}
     trees.check_same_shapes(expected, got, what=f"weights {weights.path}")
@@ -44,6 +45,20 @@ def check(config: ModelConfig, weights: Weights, *, rows: Sequence[Row] = names.
         raise ValueError(
             f"weights {weights.path}: {len(wrong)} tensors are of a dtype that is not read:"
             f" {', '.join(wrong[:5])}; read are {', '.join(sorted(map(str, _FLOATS)))}"
+        )
+    if names.POSITIONS in weights.names and any(row.ours == "adapter/query" for row in rows):
+        _check_positions(config, weights)
+
+
+def _check_positions(config: ModelConfig, weights: Weights) -> None:
+    """Refuse an adapter whose fixed positions are not those that the model computes."""
+    table = posemb.sincos_2d(config.adapter.grid, config.decoder.width)
+    found = weights.read(names.POSITIONS)
+    # Files keep it in bfloat16: 0.004 of entries up to 1.
+    if found.shape != table.shape or not np.allclose(found.astype(np.float32), table, atol=0.01):
+        raise ValueError(
+            f"weights {weights.path}: tensor {names.POSITIONS!r} of shape {found.shape} is not the"
+            f" table of sines and cosines, {table.shape}, that the model computes in its place"
         )
 
 

@@ -14,6 +14,7 @@ from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import convert, names
 from qwenvl_jax.checkpoint.released_config import model_config, released_config
 from qwenvl_jax.checkpoint.weights import open_weights
+from qwenvl_jax.model import posemb
 from qwenvl_jax.model.config import AdapterConfig, DecoderConfig, ModelConfig, VitConfig
 from qwenvl_jax.parallel import rules
 from qwenvl_jax.parallel.mesh import MeshConfig, make_mesh
@@ -51,7 +52,8 @@ def directory(config: ModelConfig, folder: Path, dtype) -> dict[str, np.ndarray]
         name: rng.standard_normal(leaf.shape, np.float32).astype(dtype)
         for name, leaf in names.released_shapes(config).items()
     }
-    tensors[names.POSITIONS] = np.zeros(tensors[names.POSITIONS].shape, np.float32)
+    table = posemb.sincos_2d(config.adapter.grid, config.decoder.width)
+    tensors[names.POSITIONS] = table.astype(BF16)  # as released
     folder.mkdir()
     save_file(tensors, folder / "model.safetensors")
     return tensors
@@ -198,3 +200,15 @@ def test_nan_is_not_loaded(tmp_path):
     save_file(tensors, tmp_path / "in" / "model.safetensors")
     with pytest.raises(ValueError, match=r"NaN or infinity: transformer\.h\.1\.ln_2\.weight"):
         convert.load(config, open_weights(tmp_path / "in"), shardings=here(config))
+
+
+def test_other_fixed_positions_are_refused(tmp_path):
+    """The table is computed, not read: an adapter trained with another one would be lost."""
+    config = toy_model()
+    tensors = directory(config, tmp_path / "in", np.float32)
+    for wrong in (tensors[names.POSITIONS][::-1].copy(), tensors[names.POSITIONS][:2]):
+        save_file(tensors | {names.POSITIONS: wrong}, tmp_path / "in" / "model.safetensors")
+        weights = open_weights(tmp_path / "in")
+        with pytest.raises(ValueError, match="pos_embed' of shape .* is not the table"):
+            convert.check(config, weights, rows=names.ADAPTER)
+        convert.check(config, weights, rows=names.DECODER)  # has none

@@ -64,6 +64,10 @@ def test_mistakes_are_told_before_anything_is_written(work, tmp_path, capsys):
     out = tmp_path / "out"
     assert convert.main(["export", f"--checkpoint={work}", f"--out={out}", "--code=none"]) == 2
     assert "--code=none: no such folder" in capsys.readouterr().err
+    for given in ("--code=none", "--chat_format=raw"):
+        own = ["export", "--layout=own", f"--checkpoint={work}", f"--out={out}", given]
+        assert convert.main(own) == 2
+        assert f"{given.split('=')[0]} is for --layout=released" in capsys.readouterr().err
     assert not out.exists()
     with pytest.raises(SystemExit) as end:
         convert.main(["export", f"--checkpoint={work}", f"--out={out}", "--layout=other"])
