@@ -22,7 +22,6 @@ TINY = {
     "model.vit.layers": 2,
     "model.vit.mlp_width": 512,
     "model.adapter.num_queries": 16,
-    "data.num_queries": 16,
     "model.adapter.heads": 2,
     "model.decoder.width": 256,
     "model.decoder.heads": 2,

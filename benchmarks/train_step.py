@@ -55,7 +55,7 @@ def parse(args: argparse.Namespace):
     changes = dict(change.split("=", 1) for change in args.set)
     config.update_from_flattened_dict({key: _value(text) for key, text in changes.items()})
     config.init.checkpoint = ""  # random weights
-    training, stream, _ = (stage.parse if args.data else stage.read)(config)
+    training, stream, _ = (stage.check if args.data else stage.read)(config)[:3]
     return training, dataclasses.replace(stream, num_workers=0)
 
 

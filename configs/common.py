@@ -170,7 +170,6 @@ def use_scenes(
     config.data.update(
         dict(
             tokenizer=f"{folder}/tokenizer.model",
-            **seen,
             seq_len=256,
             slot_rows=1,
             slot_turns=1,

@@ -30,8 +30,6 @@ def get_config(arg: str = "") -> ConfigDict:
                     web_zh=dict(path="data/web_zh", language="zh", weight=0.227),
                 ),
                 tokenizer="",  # the Qwen vocabulary
-                image_size=224,
-                num_queries=256,
                 seq_len=2048,
                 image_slots=7,  # a row holds 6.7
                 slot_rows=1,  # rows that have them together

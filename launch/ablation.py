@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,7 +26,9 @@ from launch import logs
 from launch.sweep import sweep
 from launch.sweeps.grid import Arm
 from launch.sweeps.runner import Evaluation
+from qwenvl_jax import command_line
 from qwenvl_jax.checkpoint import run_config
+from qwenvl_jax.endings import Ending
 
 SCENES = SceneConfig(scenes=20_000, text_scenes=15_000, kinds=12, max_objects=2, vocab_size=512)
 _WORKDIR = flags.DEFINE_string("workdir", "runs/ablation", "Where everything goes.")
@@ -77,7 +79,11 @@ def train(config: ConfigDict, workdir: Path) -> None:
     run_config.write(workdir, json.loads(config.to_json()))
     stored = workdir / run_config.NAME
     command = [f"{ROOT}/launch/run.py", f"--config={ROOT}/configs/stored.py:{stored}"]
-    subprocess.run([sys.executable, *command, f"--workdir={workdir}"], check=True)
+    code = subprocess.run([sys.executable, *command, f"--workdir={workdir}"]).returncode
+    if code:
+        error = Ending(f"{workdir} is not trained; its last line says why")
+        error.code = code
+        raise error
 
 
 def main(_) -> None:
@@ -96,8 +102,8 @@ def main(_) -> None:
         parallel=_PARALLEL.value,
     )
     if unfinished:
-        sys.exit(f"ablation: {unfinished} runs are not finished")
+        raise Ending(f"{unfinished} runs are not finished")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(main)

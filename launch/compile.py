@@ -17,8 +17,8 @@ import os
 import sys
 from pathlib import Path
 
-from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from absl import flags, logging
+from ml_collections import ConfigDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -173,36 +173,28 @@ def training_paths(prepared) -> list[str]:
 
 def main(_) -> None:
     values = flags.FLAGS
-    os.environ["JAX_PLATFORMS"] = "cpu"  # the topology's devices are there to compile for only
     from launch import logs
     from launch.plan import report, search
 
     logs.start()
     about = dict(sample_tokens=values.sample_tokens, labelled_tokens=values.labelled_tokens)
     out = Path(values.out) if values.out else None
-    try:
-        topology = get_topology(values.topology, slices=values.slices)
-        if out:
-            out.mkdir(parents=True, exist_ok=True)
-        if values.search:
-            if not out:
-                raise ValueError("--search keeps what it compiled: name a folder with --out")
-            mine = ("--search", "--out", "--at_most")
-            arguments = [a for a in sys.argv[1:] if not a.startswith(mine)]
-            found, considered = find(
-                values.config, topology, arguments, out, at_most=values.at_most, **about
-            )
-            search.write(found, out)
-            print(search.text(found, considered=considered))
-            sys.exit(0 if found and found[0].fits else 1)
-        logging.info("compiling for %d chips; this takes minutes", len(topology.devices))
-        made = plan(values.config, topology, out=out, **about)
-    except ValueError as error:
-        print(f"compile: {error}", file=sys.stderr)
-        sys.exit(2)
-    except MemoryError as error:
-        print(f"compile: {error}", file=sys.stderr)
-        sys.exit(1)
+    topology = get_topology(values.topology, slices=values.slices)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+    if values.search:
+        if not out:
+            raise ValueError("--search keeps what it compiled: name a folder with --out")
+        mine = ("--search", "--out", "--at_most")
+        arguments = [a for a in sys.argv[1:] if not a.startswith(mine)]
+        found, considered = find(
+            values.config, topology, arguments, out, at_most=values.at_most, **about
+        )
+        search.write(found, out)
+        print(search.text(found, considered=considered))
+        sys.exit(0 if found and found[0].fits else 1)
+    logging.info("compiling for %d chips; this takes minutes", len(topology.devices))
+    made = plan(values.config, topology, out=out, **about)
     print(report.text(made))
     if out:
         (out / "plan.json").write_text(json.dumps(dataclasses.asdict(made), indent=1))
@@ -212,8 +204,12 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file("config", help_string="A file of configs/, `:variant` after.")
-    flags.DEFINE_string("topology", None, "CHIP:SHAPE, as v5e:16x16 or h100:4x8.", required=True)
+    os.environ["JAX_PLATFORMS"] = "cpu"  # the topology's devices are there to compile for only
+    from launch import pages
+    from qwenvl_jax import command_line
+
+    pages.define_flag()
+    flags.DEFINE_string("topology", None, "CHIP:SHAPE, as v5e:16x16 or h100:4x8.")
     positive = dict(lower_bound=1)
     flags.DEFINE_integer("slices", 1, "So many, joined by their hosts' network.", **positive)
     flags.DEFINE_string("out", "", "Folder for plan.json, plan.txt and plan.png.")
@@ -221,5 +217,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("labelled_tokens", 32, "Of these, those with a loss.", **positive)
     flags.DEFINE_bool("search", False, "Try meshes, microbatches and remat policies instead.")
     flags.DEFINE_integer("at_most", 6, "So many of them are compiled.", **positive)
-    flags.mark_flag_as_required("config")
-    app.run(main)
+    command_line.start(main, required=["config", "topology"])

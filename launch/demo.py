@@ -11,14 +11,16 @@ import sys
 import time
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from configs import stage0, stage1
 from data_pipelines.build.scenes import SceneConfig, build_scenes
 from launch import captions, logs, stage
+from qwenvl_jax import command_line
 from qwenvl_jax.train.metrics import read_metrics
+from qwenvl_jax.train.stop import Stop
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Where everything goes.")
 
@@ -40,7 +42,8 @@ def demo(workdir: Path) -> dict:
         config = page.get_config(f"demo,data={data}")
         if name == "stage1":
             config.init.checkpoint = str(workdir / "stage0")
-        stage.train(config, workdir / name)
+        with Stop() as stop:
+            stage.train(config, workdir / name, stop=stop)
         lap(name)
     results = captions.evaluate(workdir / "stage1", data, scenes=256)
     lap("test")
@@ -63,4 +66,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(main)

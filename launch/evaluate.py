@@ -41,7 +41,7 @@ def evaluate(
     """
     workdir, folder = Path(workdir), Path(folder)
     checkpoint = checkpoint or load_checkpoint(workdir)
-    training, _, heldout = stage.parse(ConfigDict(checkpoint.run_config))
+    training, _, heldout = stage.read(ConfigDict(checkpoint.run_config))
     found = score_source(checkpoint, folder, how, stream=heldout, chunk=training.loss_chunk)
     with (workdir / "scores.jsonl").open("a", encoding="utf-8") as out:
         out.write(score_lines(found.lines))

@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from qwenvl_jax import settings, trees
-from qwenvl_jax.checkpoint import intact, manifest, names
+from qwenvl_jax.checkpoint import intact, manifest, names, vocabulary
 from qwenvl_jax.checkpoint.load import load_parameters
 from qwenvl_jax.checkpoint.run_config import read as read_config
 from qwenvl_jax.model.config import ModelConfig
@@ -38,7 +38,7 @@ def load_checkpoint(workdir: str | Path) -> Checkpoint:
     root = Path(workdir).absolute()
     run_config = read_config(root)
     model = settings.build(ModelConfig, run_config["model"], "config.model")
-    tokenizer = load_tokenizer(run_config["data"]["tokenizer"] or None)
+    tokenizer = load_tokenizer(vocabulary.find(root, run_config))
     step = intact.newest(root, verify=True)
     shapes = names.parameter_shapes(model)
     # Every token reads every weight: heads are split as far as they go, so that none has to travel.

@@ -24,12 +24,34 @@ NAME = "config"
 OF_THE_MODEL = {"image_size": "model.vit.image_size", "num_queries": "model.adapter.num_queries"}
 
 
-def define_flag() -> flags.FlagHolder:
-    """Define `--config`, whose value is the completed page with the command line's fields set."""
+def define_flag(
+    values: flags.FlagValues = flags.FLAGS, arguments: Sequence[str] | None = None
+) -> flags.FlagHolder:
+    """Define `--config`, whose value is the completed page with the command line's fields set.
+
+    Args:
+      arguments: the command line, its first word the program; None: this process's.
+    """
     about = "A file of configs/, `:variant` after it; --config.KEY=VALUE sets a field of it."
-    holder = config_flags.DEFINE_config_file(NAME, help_string=about)
-    flags.FLAGS[NAME].parser = _Page(NAME)
+    given = dict(flag_values=values, sys_argv=arguments)
+    holder = config_flags.DEFINE_config_file(NAME, help_string=about, **given)
+    values[NAME].parser = _Page(NAME, arguments)
     return holder
+
+
+def load(page: str, *fields: str) -> ConfigDict:
+    """The page that `--config=PAGE FIELDS..` stands for.
+
+    Args:
+      fields: for example `--config.optim.steps=3`.
+
+    Raises:
+      flags.Error: names the key, the value or the file that is wrong.
+    """
+    values, arguments = flags.FlagValues(), ["load", f"--{NAME}={page}", *fields]
+    define_flag(values, arguments)
+    values(arguments)
+    return values[NAME].value
 
 
 class _Page(config_flags.config_flags.ConfigFileFlagParser):
@@ -40,11 +62,16 @@ class _Page(config_flags.config_flags.ConfigFileFlagParser):
         self._arguments = arguments
 
     def parse(self, path: str) -> ConfigDict:
+        sys.modules.pop(f"{self.name}_config", None)  # of a page that was loaded before
         try:
             config = super().parse(path)
             config.get_type  # noqa: B018  a page that is missing raises when it is first read
         except OSError as error:
             raise flags.IllegalFlagValueError(f"--{self.name}={path}: {_reason(error)}") from error
+        except AttributeError as error:
+            raise flags.IllegalFlagValueError(
+                f"--{self.name}={path} is no page: {error}"
+            ) from error
         except (TypeError, ValueError) as error:  # ml_collections puts the traceback into the text
             raise flags.IllegalFlagValueError(str(error.__context__ or error)) from error
         if not isinstance(config, ConfigDict):

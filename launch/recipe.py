@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import ConfigDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -33,7 +33,9 @@ from launch import logs, recipe_report, stage, weights
 from launch.evaluate import evaluate
 from launch.loading import load_checkpoint
 from launch.source_scores import HowAsked
+from qwenvl_jax import command_line
 from qwenvl_jax.checkpoint.exported import Check
+from qwenvl_jax.train.stop import Stop
 
 LANGUAGES = ("en", "zh")
 SEVEN = ("scenes", "vqa", "grounding", "referring", "grounded_caption", "ocr", "text")
@@ -131,7 +133,8 @@ def _train(config: ConfigDict, workdir: Path, *, start: str, share: float) -> No
     if "restarts" in optim:
         last = optim.steps - optim.warmup_steps
         optim.restarts = tuple(step for step in optim.restarts if step < last)
-    stage.train(config, workdir)
+    with Stop() as stop:
+        stage.train(config, workdir, stop=stop)
 
 
 def _score(
@@ -203,10 +206,7 @@ def main(_) -> None:
     config = dataclasses.replace(
         config, records=values.records or config.records, steps=values.steps
     )
-    try:
-        results = run(workdir, config)
-    except ValueError as error:
-        sys.exit(f"recipe: {error}")
+    results = run(workdir, config)
     page = recipe_report.write(workdir, results)
     print(recipe_report.text(results))
     print(f"{sum(results['seconds'].values()):.0f} s in all; look at {page}")
@@ -217,4 +217,4 @@ if __name__ == "__main__":
     flags.DEFINE_enum("variant", "cpu", list(VARIANTS), "How large, for which machine.")
     flags.DEFINE_integer("records", 0, "Held-out records a task; 0: as many as the variant has.")
     flags.DEFINE_float("steps", RecipeConfig.steps, "Share of each stage's steps.")
-    app.run(main)
+    command_line.start(main)

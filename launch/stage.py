@@ -1,8 +1,11 @@
 """A stage from its config page: parsed, checked, trained in a work directory."""
 
+import contextlib
 import json
 import sys
+from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -11,10 +14,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_pipelines.stream.config import StreamConfig
 from data_pipelines.stream.stream import Stream, eval_batches
+from launch import checks, pages, resumption
 from launch.loop_scores import LoopScores, ScoresConfig
 from qwenvl_jax import settings
-from qwenvl_jax.checkpoint import run_config
-from qwenvl_jax.text.tokenizer import load_tokenizer
+from qwenvl_jax.checkpoint import intact, lock, run_config, vocabulary
+from qwenvl_jax.model.config import ModelConfig
+from qwenvl_jax.text.tokenizer import Tokenizer, load_tokenizer
 from qwenvl_jax.train import trainer
 from qwenvl_jax.train.config import TrainConfig
 from qwenvl_jax.train.placement import held_shards
@@ -23,19 +28,45 @@ from qwenvl_jax.train.state import TrainState
 from qwenvl_jax.train.stop import Stop
 
 
-def parse(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
-    """`read`, and the vocabulary is there as well.
+class Checked(NamedTuple):
+    """A stage whose config page fits itself and the files that it names."""
+
+    training: TrainConfig
+    stream: StreamConfig
+    heldout: StreamConfig
+    tokenizer: Tokenizer
+
+
+def check(config: ConfigDict, workdir: str | Path | None = None, *, processes: int = 1) -> Checked:
+    """Everything that can be known before the compile, in seconds and without an accelerator.
+
+    Args:
+      workdir: where the run goes; None: it has none, or gets one later.
+      processes: of the job.
 
     Raises:
-      ValueError: as `read`, or a vocabulary that is missing or damaged.
+      ValueError: the first mistake: key, value and what works.
     """
-    training, stream, held = read(config)
-    load_tokenizer(stream.tokenizer or None)  # told before a compile
-    return training, stream, held
+    training, stream, heldout = read(config)
+    tokenizer = load_tokenizer(stream.tokenizer or None)
+    checks.vocabulary(training.model, tokenizer)
+    checks.workers(stream, processes=processes)
+    checks.folders(source.path for source in (*stream.sources, *heldout.sources))
+    checks.start(training)
+    checks.scores(scores(config), heldout)
+    if workdir is not None:
+        checks.work_directory(workdir, training)
+        if kept := intact.steps(Path(workdir)):
+            saved, given = run_config.read(workdir), json.loads(config.to_json())
+            step = kept[0] if training.resume.step < 0 else training.resume.step
+            resumption.compare(saved, given, step=step, workdir=str(workdir))
+    return Checked(training, stream, heldout, tokenizer)
 
 
 def read(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
     """A config page -> (trainer, training stream, held-out stream), all checked against each other.
+
+    No file is opened.
 
     Raises:
       ValueError: names the key that is unknown, missing, of the wrong type, or disagrees with
@@ -45,17 +76,19 @@ def read(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
     data, heldout = values.pop("data"), values.pop("heldout")
     values.pop("scores", None)
     training = settings.build(TrainConfig, values, "config")
-    stream = settings.build(
-        StreamConfig, data | {"sources": _named(data["sources"])}, "config.data"
-    )
+    data = _with_model(data, training.model, "config.data")
+    without = _left_out(data["sources"])
+    sources = _named(data["sources"], without)
+    stream = settings.build(StreamConfig, data | {"sources": sources}, "config.data")
     # Held-out losses are compared across runs, whichever way these decode what they train on.
     own = {k: v for k, v in heldout.items() if k != "batches" and v is not None}
-    other = data | {"decode": "exact"} | own
-    other["sources"] = _named(heldout["sources"])
-    if list(heldout["sources"]) != list(data["sources"]):
+    other = data | {"decode": "exact"} | _with_model(own, training.model, "config.heldout")
+    other["sources"] = _named(heldout["sources"], without)
+    if [source["name"] for source in other["sources"]] != [source["name"] for source in sources]:
         raise ValueError(
-            f"config.heldout.sources {list(heldout['sources'])} must name the sources of"
-            f" config.data.sources {list(data['sources'])} in the same order"
+            f"config.heldout.sources {[source['name'] for source in other['sources']]} must name"
+            f" the sources of config.data.sources {[source['name'] for source in sources]} in the"
+            " same order"
         )
     held = settings.build(StreamConfig, other, "config.heldout")
     scores(config).asked(held)
@@ -64,10 +97,24 @@ def read(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
         row_length=stream.seq_len,
         images=stream.batch_slots,
         turns=stream.slot_turns,
-        image_size=stream.image_size,
-        num_queries=stream.num_queries,
     )
     return training, stream, held
+
+
+def _with_model(data: dict, model: ModelConfig, key: str) -> dict:
+    """The stream's settings with what it takes from the model.
+
+    Raises:
+      ValueError: a stored config of an older version says another number.
+    """
+    given = {"image_size": model.vit.image_size, "num_queries": model.adapter.num_queries}
+    for name, value in given.items():
+        if data.get(name, value) != value:
+            raise ValueError(
+                f"{key}.{name}={data[name]} is not config.{pages.OF_THE_MODEL[name]}={value};"
+                " leave it out"
+            )
+    return data | given
 
 
 def scores(config: ConfigDict) -> ScoresConfig:
@@ -79,9 +126,15 @@ def scores(config: ConfigDict) -> ScoresConfig:
     return settings.build(ScoresConfig, config.to_dict().get("scores", {}), "config.scores")
 
 
-def _named(sources: dict) -> list[dict]:
+def _named(sources: dict, without: Collection[str] = ()) -> list[dict]:
     """{name: {path, weight, ..}} -> [{name, path, weight, ..}]: a source's key is its name."""
-    return [{"name": name, **source} for name, source in sources.items()]
+    given = {name: source for name, source in sources.items() if name not in without}
+    return [{"name": name, **source} for name, source in given.items()]
+
+
+def _left_out(sources: dict) -> list[str]:
+    """Names of the sources that never come: weight 0, which nothing changes."""
+    return [n for n, s in sources.items() if s.get("weight") == 0 and not s.get("changes")]
 
 
 def train(
@@ -91,9 +144,20 @@ def train(
 
     Args:
       stop: the signals that end the run early.
+
+    Raises:
+      ValueError: as `check`, or another run has the work directory.
     """
-    training, stream, heldout = parse(config)
-    workdir = Path(workdir)
+    checked = check(config, workdir, processes=jax.process_count())
+    owner = lock.held(workdir) if jax.process_index() == 0 else contextlib.nullcontext()
+    with owner:
+        return _train(config, Path(workdir), checked, stop)
+
+
+def _train(
+    config: ConfigDict, workdir: Path, checked: Checked, stop: Stop | None
+) -> tuple[TrainState, dict]:
+    training, stream, heldout, tokenizer = checked
     plain = json.loads(config.to_json())
     score = None
     if scores(config).records:
@@ -101,7 +165,7 @@ def train(
             scores(config), workdir=workdir, training=training, heldout=heldout, run_config=plain
         )
     if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
+        vocabulary.keep(workdir, tokenizer.path)
         run_config.write(workdir, plain)
 
     def open_stream(sharding, state):
@@ -123,4 +187,5 @@ def train(
         eval_batches=heldout_batches,
         score=score,
         stop=stop,
+        inputs={"config.data.tokenizer": tokenizer.path},
     )

@@ -15,20 +15,22 @@ import signal
 import sys
 from pathlib import Path
 
-from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from absl import flags
+from ml_collections import ConfigDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from launch import logs
+from launch import checks, logs, pages
 from launch.sweeps import grid, submit, sweep_file
 from launch.sweeps.compare import statement
 from launch.sweeps.mistakes import Mistakes
-from launch.sweeps.plan import check_folders, plan
+from launch.sweeps.plan import plan
 from launch.sweeps.released import read_plans
 from launch.sweeps.report import write_report
 from launch.sweeps.runner import Evaluation, run_all
 from launch.sweeps.tables import markdown
+from qwenvl_jax import command_line
+from qwenvl_jax.endings import Ending
 
 
 def sweep(
@@ -57,7 +59,7 @@ def sweep(
     mistakes = mistakes or Mistakes()
     runs = mistakes.of(plan, base, arms, seeds=seeds, workdir=workdir)
     plans = mistakes.of(read_plans, released)
-    mistakes.of(check_folders, evaluation.data)
+    mistakes.of(checks.folders, evaluation.data)
     mistakes.of(submit.check, where)
     scored = evaluation._asdict()
     mistakes.of(sweep_file.check, workdir, arms, seeds=seeds, evaluation=scored)
@@ -99,27 +101,24 @@ def main(_) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its runs end with it
     values, mistakes = flags.FLAGS, Mistakes()
     folders = tuple(values.evaluate) or heldout_folders(values.config)
-    try:
-        unfinished = sweep(
-            values.config,
-            arms_of(values, mistakes),
-            Path(values.workdir),
-            seeds=values.seeds,
-            evaluation=Evaluation(folders, values.limit, values.rows),
-            parallel=values.parallel,
-            retry_failed=values.retry_failed,
-            where=values.submit,
-            released=values.released,
-            mistakes=mistakes,
-        )
-    except ValueError as error:
-        sys.exit(f"sweep: {error}")
+    unfinished = sweep(
+        values.config,
+        arms_of(values, mistakes),
+        Path(values.workdir),
+        seeds=values.seeds,
+        evaluation=Evaluation(folders, values.limit, values.rows),
+        parallel=values.parallel,
+        retry_failed=values.retry_failed,
+        where=values.submit,
+        released=values.released,
+        mistakes=mistakes,
+    )
     if unfinished:
-        sys.exit(f"sweep: {unfinished} runs are not finished")
+        raise Ending(f"{unfinished} runs are not finished")
 
 
 if __name__ == "__main__":
-    config_flags.DEFINE_config_file("config", help_string="A page of configs/.")
+    pages.define_flag()
     flags.DEFINE_multi_string("grid", [], "FIELD=V,V;FIELD=V,V: every combination.")
     flags.DEFINE_multi_string("zip", [], "FIELD=V,V;FIELD=V,V: fields that move together.")
     flags.DEFINE_string("arms", "", "A Python file with get_arms(variant), `:variant` after it.")
@@ -132,5 +131,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("rows", 32, "Questions to a batch.", lower_bound=1)
     flags.DEFINE_enum("submit", "here", submit.WHERE, "Who trains: this machine or a scheduler.")
     flags.DEFINE_string("released", "", "Folder of ARM/plan.json that launch/compile.py wrote.")
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    command_line.start(main, required=["config", "workdir"])

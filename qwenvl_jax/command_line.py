@@ -1,10 +1,4 @@
-"""How every command begins and ends: flags, one line for a mistake, exit codes.
-
-    0     done
-    1     the work failed: a full device or disk, steps that are not finite
-    2     the user's mistake, found before the work: one line that names key, value and what works
-    75    asked to end; the same command goes on (`qwenvl_jax/train/stop.py`)
-    130   Ctrl-C
+"""How every command begins and ends: flags, one line for a mistake, exit codes (`endings.py`).
 
 What nobody foresaw is a bug and keeps its traceback. `--debug` shows it for the others as well.
 """
@@ -17,19 +11,12 @@ from pathlib import Path
 
 from absl import app, flags
 
+from qwenvl_jax.endings import FAILED, INTERRUPTED, MISTAKE, Ending
+
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("configs", "launch", "data_pipelines", "qwenvl_jax")
 OURS = tuple(str(ROOT / room) + os.sep for room in ROOMS)
-FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
-AGAIN = 75  # sysexits' EX_TEMPFAIL
 FILES = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, FileExistsError)
-
-
-class Ending(Exception):
-    """An end that was foreseen; its text is all that a user is told."""
-
-    code = FAILED
-
 
 flags.DEFINE_bool("debug", False, "Show the traceback of a mistake.")
 

@@ -12,6 +12,13 @@ from tests.xla import xla_flags
 ROOT = Path(__file__).parents[1]
 
 
+def free_address() -> str:
+    """Where a job's processes may meet."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return f"localhost:{free.getsockname()[1]}"
+
+
 def run_job(command: Sequence[str], *, processes: int = 2, devices: int, timeout: float) -> None:
     """Run `command` in each, told of the others as `launch/hosts.py` expects it; all must succeed.
 
@@ -19,9 +26,7 @@ def run_job(command: Sequence[str], *, processes: int = 2, devices: int, timeout
       devices: of each, CPU.
       timeout: seconds for each; neither outlives it.
     """
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
+    address = free_address()
     shared = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(devices)}
     running = [
         subprocess.Popen(

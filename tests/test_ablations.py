@@ -7,9 +7,9 @@ from configs import stage1, stage2
 from configs.ablations import adapter, frozen_vit, positions, queries, windows
 from data_pipelines.build.scenes import SceneConfig, build_scenes
 from data_pipelines.stream.stream import Stream
-from launch.stage import parse
+from launch.stage import read
 from launch.sweeps.grid import Arm, product
-from launch.sweeps.plan import LINKED, override
+from launch.sweeps.plan import override
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,7 @@ def test_released_arms_parse(page, stage):
     """Each arm is a config of its own; all have the tokens of an image and a row to hold them."""
     models = set()
     for arm in product([[Arm(n, o) for n, o in page.get_arms("").items()]]):
-        linked = {two: arm.overrides[one] for one, two in LINKED.items() if one in arm.overrides}
-        training, stream, _ = parse(override(stage.get_config(), arm.overrides | linked))
+        training, stream, _ = read(override(stage.get_config(), arm.overrides))
         assert stream.seq_len / 7 >= training.model.adapter.num_queries + 2 + 30
         assert stream.image_size == training.model.vit.image_size
         models.add((training.model, training.optim.trainable))
@@ -48,8 +47,7 @@ def test_demo_arms_differ_and_parse(page, scenes):
     """
     kinds, tokens = [], set()
     for arm in product([[Arm(n, o) for n, o in page.get_arms("demo").items()]]):
-        linked = {two: arm.overrides[one] for one, two in LINKED.items() if one in arm.overrides}
-        training, stream, _ = parse(override(scenes, arm.overrides | linked))
+        training, stream, _ = read(override(scenes, arm.overrides))
         kinds.append((training.model, training.optim.trainable))
         tokens.add((training.model.adapter.num_queries, stream.seq_len))
     assert len(kinds) >= 2 and len(set(kinds)) == len(kinds)
@@ -61,8 +59,8 @@ def test_demo_arms_see_the_same_pictures_in_the_same_steps(scenes):
     seen = []
     for overrides in queries.get_arms("demo").values():
         config = override(scenes, overrides)
-        config.data.num_queries, config.data.num_workers = overrides["model.adapter.num_queries"], 0
-        stream = Stream(parse(config)[1])
+        config.data.num_workers = 0
+        stream = Stream(read(config)[1])
         seen.append([next(stream) for _ in range(3)])
         stream.close()
     for batches in seen[1:]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from configs import common, mixtures, stage0, stage1, stage2, stage3
-from launch.stage import parse, read
+from launch import pages
+from launch.stage import read
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint.names import parameter_shapes
 
@@ -29,9 +30,7 @@ TABLE = """
     optim.accumulation         6        8       8
     optim.clip_norm            1.0      1.0     1.0
     mesh.tensor                1        2       2
-    data.image_size            224      448     448
     model.vit.image_size       224      448     448
-    data.num_queries           256      256     256
     model.adapter.num_queries  256      256     256
     data.seq_len               2048     2048    2048
 """
@@ -61,7 +60,7 @@ def test_hyper_parameters(row):
 )
 def test_trained_towers(page, variant, trained):
     """Whole towers: a pattern that misses a part of one would leave it at its start."""
-    training, _, _ = parse(page.get_config(variant))
+    training, _, _ = read(page.get_config(variant))
     paths = trees.flatten(parameter_shapes(training.model))
     hits = {path for path in paths if training.optim.is_trainable(path)}
     assert hits == {path for path in paths if path.split("/")[0] in trained}
@@ -151,7 +150,11 @@ def test_keys_of_documented_commands_are_on_the_pages():
         for path in texts
         for key in re.findall(r"--(?:config\.|set=)([a-z][\w.]*)=", path.read_text("utf-8"))
     }
-    pages = [page.get_config() for page in PAGES]
-    known = set().union(*(trees.flatten(page.to_dict()) for page in pages))
+    known: set[str] = set()
+    for page in PAGES:
+        config = page.get_config()
+        with config.unlocked():
+            pages.complete(config)
+        known |= trees.flatten(config.to_dict()).keys()
     assert len(asked) > 10
     assert {k: where for k, where in asked.items() if k.replace(".", "/") not in known} == {}

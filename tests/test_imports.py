@@ -10,16 +10,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# What a package may import of ours, beside itself. `settings`, `trees` and `batch` are the ground
-# floor.
-GROUND = {"qwenvl_jax.trees", "qwenvl_jax.batch", "qwenvl_jax.settings"}
+# What a package may import of ours, beside itself. `endings`, `settings`, `trees`, `batch` and
+# `git_lfs` are the ground floor.
+GROUND = {f"qwenvl_jax.{name}" for name in ("trees", "batch", "settings", "endings", "git_lfs")}
 ALLOWED = {
+    "qwenvl_jax.endings": set(),
+    "qwenvl_jax.command_line": {"qwenvl_jax.endings"},
     "qwenvl_jax.trees": set(),
     "qwenvl_jax.batch": set(),
     "qwenvl_jax.settings": set(),
+    "qwenvl_jax.git_lfs": set(),
     "qwenvl_jax.parallel": GROUND,
     "qwenvl_jax.model": GROUND | {"qwenvl_jax.parallel"},
-    "qwenvl_jax.text": {"qwenvl_jax.batch"},
+    "qwenvl_jax.text": {"qwenvl_jax.batch", "qwenvl_jax.git_lfs"},
     "qwenvl_jax.image": {"qwenvl_jax.batch"},
     "qwenvl_jax.checkpoint": GROUND | {"qwenvl_jax.parallel", "qwenvl_jax.model"},
 }

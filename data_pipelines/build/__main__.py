@@ -52,16 +52,21 @@ def main() -> None:
             sys.exit(_verify(arguments.folders))
         if arguments.job == "run":
             _run(arguments, rest)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+        if arguments.job == "scenes":
+            fields = vars(arguments)
+            del fields["job"]
+            config = SceneConfig(**{k: v for k, v in fields.items() if k != "out"})
+            build_scenes(config, fields["out"])
+    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nerror: interrupted; the same command goes on or starts over", file=sys.stderr)
+        sys.exit(130)
     except BrokenProcessPool:
         resumed = arguments.job in ("run", "render", "extract")
         again = "goes on from here" if resumed else "starts over"
         sys.exit(f"error: a worker was killed (memory?); the same command {again}")
-    if arguments.job == "scenes":
-        fields = vars(arguments)
-        del fields["job"]
-        build_scenes(SceneConfig(**{k: v for k, v in fields.items() if k != "out"}), fields["out"])
     print(f"wrote {arguments.out} in {time.monotonic() - start:.1f} s")
 
 

@@ -6,14 +6,24 @@ from pathlib import Path
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from jaxtyping import Shaped
+from PIL import Image, UnidentifiedImageError
 
 from data_pipelines.build import shards
 from data_pipelines.build.duplicates import EVALUATION, KEYS
 from data_pipelines.build.hashes import bytes_key, picture_key
 from data_pipelines.build.settings import DuplicateSettings
 from data_pipelines.schema import unpack
+from qwenvl_jax.image.decode import FORMATS
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+# Suffixes of pictures: a file under one of them that the decoder does not read is an error, as it
+# would stay in the training data. Whatever else holds a picture is read too.
+_SUFFIXES = frozenset(
+    """
+    .jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .mpo .heic .heif .avif .jxl .jp2
+    .j2k .jpx .svg .psd .tga .ppm .pgm .pbm .pnm .ico .exr .hdr .raw .cr2 .cr3 .nef .arw .dng
+    """.split()
+)
+_NAMED = 5  # files that a message names
 
 
 def evaluation_keys(folder: str, *, key: str = "config.evaluation") -> Shaped[np.ndarray, "N"]:
@@ -27,7 +37,18 @@ def evaluation_keys(folder: str, *, key: str = "config.evaluation") -> Shaped[np
     """
     if not folder:
         return np.zeros(0, KEYS)
-    rows = [_key(data, f"{key}: {name}") for name, data in _pictures(Path(folder))]
+    rows, unread = [], []
+    for name, data in _pictures(Path(folder), key):
+        try:
+            rows.append(_key(data))
+        except ValueError as error:
+            unread.append(f"{name} {error}")
+    if unread:
+        raise ValueError(
+            f"{key}: {len(unread)} of {len(rows) + len(unread)} pictures cannot be read, and training"
+            f" data might show them: {_some(unread)}; convert them to {', '.join(FORMATS)} or remove"
+            " them"
+        )
     if not rows:
         raise ValueError(f"{key}: no picture in {folder!r}")
     return np.concatenate(rows)
@@ -64,23 +85,31 @@ class Evaluation:
         return "evaluation_image_near" if near else None
 
 
-def _key(data: bytes, name: str) -> Shaped[np.ndarray, "1"]:
+def _key(data: bytes) -> Shaped[np.ndarray, "1"]:
     row = np.zeros(1, KEYS)
-    try:
-        bands = picture_key(data)
-    except ValueError as error:
-        raise ValueError(f"{name} {error}") from error
+    bands = picture_key(data)
     row["source"], row["image"] = EVALUATION, np.void(bytes_key(data))
     if bands is not None:
         row["bands"], row["seen"] = bands, True
     return row
 
 
-def _pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """(where it stands, file) of every picture."""
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _pictures(folder: Path, key: str) -> Iterator[tuple[str, bytes]]:
+    """(where it stands, file) of every picture, also of those that cannot be decoded."""
     if not (folder / shards.MANIFEST).is_file():
-        for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES):
-            yield str(path), path.read_bytes()
+        others = []
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            if path.suffix.lower() in _SUFFIXES or _is_picture(path):
+                yield str(path), path.read_bytes()
+            else:
+                others.append(path.name)
+        if others:
+            print(f"{key}: {len(others)} files are no pictures and are not read: {_some(others)}")
         return
     shards.verify(folder)
     seen: set[bytes] = set()  # a source asks several questions about a picture
@@ -93,3 +122,15 @@ def _pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
                     seen.add(key)
                     yield f"{folder / shard['name']}: {record.key}", image
         reader.close()
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether a file without a picture's suffix holds one all the same; a large file is not read."""
+    with path.open("rb") as file:
+        try:
+            Image.open(file)
+        except Image.DecompressionBombError:
+            return True  # a picture, though one that will be refused
+        except UnidentifiedImageError:
+            return False
+    return True

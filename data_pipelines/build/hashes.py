@@ -7,6 +7,8 @@ import xxhash
 from jaxtyping import UInt16
 from PIL import Image
 
+from qwenvl_jax.image.decode import FORMATS, to_rgb
+
 BANDS = 16  # of 16 bits: two hashes that differ in fewer than 16 bits share a whole band
 _FLAT = 2.0  # grey levels of standard deviation below which a picture shows nothing to compare
 _SIDE = 64
@@ -32,15 +34,19 @@ def picture_key(data: bytes) -> UInt16[np.ndarray, "16"] | None:
     """256 bits of a picture: the signs of its lowest frequencies, without the mean.
 
     Low frequencies survive another size and another quality. The whole file is decoded, JPEG at
-    its smallest scale of at least 64 pixels. A flat picture gives None: its bits would be noise.
+    its smallest scale of at least 64 pixels. Transparent parts are white, as the model sees them. A
+    flat picture gives None: its bits would be noise.
 
     Raises:
       ValueError: the picture cannot be decoded.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
+            if image.format not in FORMATS:
+                raise ValueError(f"{image.format} is none of {', '.join(FORMATS)}")
             image.draft("L", (_SIDE, _SIDE))
-            grey = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+            shown = image if image.mode == "L" else to_rgb(image)
+            grey = shown.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
     except Exception as error:  # Pillow's plugins raise many kinds on damaged files
         raise ValueError(f"cannot be decoded: {error}") from error
     grey_HW = np.asarray(grey, np.float64)

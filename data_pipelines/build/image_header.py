@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 Form = Literal["plain", "cmyk", "16bit", "animated"]
 MAX_PIXELS = 89_478_485  # as the stream's decoder
+_TIFF = {b"II*\0": "<", b"MM\0*": ">"}
 # JPEG start-of-frame markers; C4, C8 and CC share the range and are other segments.
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
@@ -22,7 +23,7 @@ class ImageHeader(NamedTuple):
 
 
 def read_header(data: bytes) -> ImageHeader | None:
-    """Parse a JPEG, PNG, WebP or GIF header; None where it is none of them or is cut short."""
+    """Parse a JPEG, PNG, WebP, GIF, BMP or TIFF header; None for others or where it is cut short."""
     try:
         if data[:3] == b"\xff\xd8\xff":
             return _jpeg(data)
@@ -32,6 +33,10 @@ def read_header(data: bytes) -> ImageHeader | None:
             return _webp(data)
         if data[:6] in (b"GIF87a", b"GIF89a"):
             return _gif(data)
+        if data[:2] == b"BM":
+            return _bmp(data)
+        if data[:4] in _TIFF:
+            return _tiff(data, _TIFF[data[:4]])
     except (struct.error, IndexError):  # the file ends inside its header
         return None
     return None
@@ -76,9 +81,15 @@ def _png(data: bytes) -> ImageHeader | None:
     if data[12:16] != b"IHDR":
         return None
     width, height, bits = struct.unpack_from(">IIB", data, 16)
-    # An animated PNG says so between its header and its first pixels.
-    animated = 0 <= data.find(b"acTL", 33, 4096) < (data.find(b"IDAT", 33) % (len(data) + 1))
-    return ImageHeader(width, height, "animated" if animated else "16bit" if bits > 8 else "plain")
+    position = 33
+    while data[position + 4 : position + 8] not in (b"IDAT", b""):
+        (length,) = struct.unpack_from(">I", data, position)
+        if data[position + 4 : position + 8] == b"acTL":  # an animated PNG, if of several frames
+            (frames,) = struct.unpack_from(">I", data, position + 8)
+            if frames > 1:
+                return ImageHeader(width, height, "animated")
+        position += 12 + length
+    return ImageHeader(width, height, "16bit" if bits > 8 else "plain")
 
 
 def _webp(data: bytes) -> ImageHeader | None:
@@ -100,6 +111,60 @@ def _webp(data: bytes) -> ImageHeader | None:
 
 
 def _gif(data: bytes) -> ImageHeader:
-    width, height = struct.unpack_from("<HH", data, 6)
-    animated = b"NETSCAPE2.0" in data[:2048]  # the block that makes a GIF loop
-    return ImageHeader(width, height, "animated" if animated else "plain")
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    position, frames = 13 + _palette(flags), 0
+    while data[position : position + 1] in (b"!", b","):
+        if data[position] == 0x2C:
+            frames += 1
+            if frames > 1:
+                return ImageHeader(width, height, "animated")
+            position += 11 + _palette(data[position + 9])  # and one byte, the size of a code
+        else:
+            position += 2
+        while position < len(data) and data[position]:  # blocks of up to 255 bytes
+            position += 1 + data[position]
+        position += 1
+    return ImageHeader(width, height)
+
+
+def _palette(flags: int) -> int:
+    """Bytes of the palette that follows."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _bmp(data: bytes) -> ImageHeader | None:
+    (size,) = struct.unpack_from("<I", data, 14)
+    if size == 12:  # OS/2
+        width, height, planes = struct.unpack_from("<HHH", data, 18)
+    elif 40 <= size <= 124:
+        width, height, planes = struct.unpack_from("<iiH", data, 18)
+    else:
+        return None
+    return ImageHeader(width, abs(height)) if planes == 1 and width > 0 else None
+
+
+def _tiff(data: bytes, order: str) -> ImageHeader | None:
+    (start,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, start)
+    tags = {}
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        tag, kind, number = struct.unpack_from(order + "HHI", data, entry)
+        if kind not in (3, 4) or not number:  # 16 and 32 bits
+            continue
+        form, size = (order + "H", 2) if kind == 3 else (order + "I", 4)
+        # Values that do not fit into the entry stand elsewhere; the first is enough.
+        at = entry + 8
+        if number * size > 4:
+            (at,) = struct.unpack_from(order + "I", data, at)
+        (tags[tag],) = struct.unpack_from(form, data, at)
+    (following,) = struct.unpack_from(order + "I", data, start + 2 + 12 * count)
+    if 256 not in tags or 257 not in tags:
+        return None
+    form: Form = "plain"
+    if following:  # several pages
+        form = "animated"
+    elif tags.get(258, 1) > 8 or tags.get(339, 1) == 3:
+        form = "16bit"
+    elif tags.get(262) == 5:
+        form = "cmyk"
+    return ImageHeader(tags[256], tags[257], form)

@@ -2,46 +2,34 @@
 
 A rule answers "is this pair to be dropped?"; thresholds come from the source's config, as the paper
 gives none. `RULES` runs from top to bottom, cheapest first, nothing is decoded, and the first rule
-that says yes gives the reject its name. Two of the paper's steps mend a text instead of dropping
-it: HTML is stripped and web addresses are removed; lengths are then taken again.
+that says yes gives the reject its name. Where the paper mends a text instead of dropping it,
+`text_mend.py` and `text_credit.py` do: escapes, invisible characters, HTML, web addresses, credits.
 """
 
 import dataclasses
-import html
 from collections.abc import Callable
 
-import ftfy
 import regex
 
+from data_pipelines.build import language, text_credit, text_rules
 from data_pipelines.build.image_header import ImageHeader, read_header
-from data_pipelines.build.language import script_language
+from data_pipelines.build.language import caption_language, script_language
 from data_pipelines.build.settings import SourceSettings
+from data_pipelines.build.text_credit import cut_credit
+from data_pipelines.build.text_mend import mend_characters, mend_markup
 
 _SPECIAL = regex.compile(r"<\|[^|<>]{1,40}\|>|</?(?:img|ref|box|quad)>|<imgpad>")
-# Control characters except tab and line ends, and those that turn the direction of writing.
-_CONTROL = regex.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Control characters except tab and line ends, overrides of direction, halves of a surrogate pair.
+_CONTROL = regex.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202d\u202e\ud800-\udfff]")
 _EMOJI = regex.compile(
-    r"[\p{Extended_Pictographic}--[©®™‼⁉ℹ↔↕〰〽㊗㊙]]|[\U0001F1E6-\U0001F1FF]", regex.V1
+    r"[\p{Extended_Pictographic}--[©®™‼⁉ℹ↔↕〰〽㊗㊙]]|[\U0001F1E6-\U0001F1FF\u20e3]", regex.V1
 )
 # Any letter that is neither of the English alphabet nor Han; marks belong to letters.
-_FOREIGN = regex.compile(
-    r"[[\p{L}\p{M}]--[A-Za-z\p{Han}\uFF21-\uFF3A\uFF41-\uFF5A\uFE0F]]|\uFFFD", regex.V1
-)
-_MOJIBAKE = regex.compile(r"[ÃÂâåæçèéïðäã][\u0080-\u00bf\u0152-\u02dc\u2013-\u2122]")
-_TAG = regex.compile(r"<!--.*?-->|</?[A-Za-z][^<>]{0,2000}>", regex.S)
-_ADDRESS = regex.compile(r"(?:https?://|www\.)[^\s\u3000-\u303f\uff00-\uffef\u4e00-\u9fff]+")
-_FILE_NAME = regex.compile(
-    r"\S{0,200}\.(?:jpe?g|png|gif|webp|bmp|tiff?|svg)|(?:IMG|DSC[NF]?|image|photo|P)[-_ ]?\d{2,}",
-    regex.I,
-)
-_BOILERPLATE = regex.compile(
-    r"click (?:here|to (?:enlarge|view|zoom))|image not (?:found|available)|no image available"
-    r"|all rights reserved|lorem ipsum|add to (?:cart|wishlist)|stock (?:photo|image|vector) #?\d"
-    r"|点击(?:查看|放大|进入)|暂无图片|版权所有|加入购物车",
-    regex.I,
-)
+_FOREIGN = regex.compile(r"[[\p{L}\p{M}]--[A-Za-z\p{Han}]]|\uFFFD", regex.V1)
+_FOREIGN_BUT_ACCENTS = regex.compile(r"[[\p{L}\p{M}]--[\p{Latin}\p{Han}]]|\uFFFD", regex.V1)
+# A number's unit is no foreign word: 5 µm, 10 kΩ.
+_UNIT_SIGN = regex.compile(r"(?<=\d\s?)(?:[µμ](?=[A-Za-z])|[kM]?[Ωω](?![\p{Greek}]))")
 _UNIT = regex.compile(r"[0-9A-Za-z]+|\S")
-_TELLTALE = ("click", "image", "rights", "lorem", "add to", "stock", "点击", "暂无", "版权", "加入")
 _PLACEHOLDER = regex.compile(r"<(?:PERSON|LOC|ORG|NAME|URL|EMAIL|NUMBER)>", regex.I)
 
 
@@ -116,8 +104,12 @@ def emoji(pair: Pair, _: SourceSettings) -> bool:
     return not pair.text.isascii() and _EMOJI.search(pair.text) is not None
 
 
-def foreign_character(pair: Pair, _: SourceSettings) -> bool:
-    return not pair.text.isascii() and _FOREIGN.search(pair.text) is not None
+def foreign_character(pair: Pair, settings: SourceSettings) -> bool:
+    """The paper's letter drops a name with an accent too; a source's `accents` keeps it."""
+    if pair.text.isascii():
+        return False
+    foreign = _FOREIGN_BUT_ACCENTS if settings.accents else _FOREIGN
+    return foreign.search(_UNIT_SIGN.sub("", pair.text)) is not None
 
 
 def text_too_short(pair: Pair, settings: SourceSettings) -> bool:
@@ -129,13 +121,32 @@ def text_too_long(pair: Pair, settings: SourceSettings) -> bool:
 
 
 def file_name(pair: Pair, _: SourceSettings) -> bool:
-    return _FILE_NAME.fullmatch(pair.text) is not None
+    return text_rules.file_name(pair.text)
+
+
+def identifier(pair: Pair, _: SourceSettings) -> bool:
+    return text_rules.identifier(pair.text)
 
 
 def boilerplate(pair: Pair, _: SourceSettings) -> bool:
-    # Each phrase holds one of these words; looking for a word costs a twentieth of the pattern.
-    folded = pair.text.lower()
-    return any(word in folded for word in _TELLTALE) and _BOILERPLATE.search(folded) is not None
+    return text_rules.boilerplate(pair.text)
+
+
+def credit(pair: Pair, _: SourceSettings) -> bool:
+    """A credit at the end of a caption is cut off before; this text is nothing else."""
+    return text_credit.is_credit(pair.text)
+
+
+def contact(pair: Pair, _: SourceSettings) -> bool:
+    return text_rules.contact(pair.text)
+
+
+def hashtags(pair: Pair, _: SourceSettings) -> bool:
+    return text_rules.hashtags(pair.text)
+
+
+def keyword_list(pair: Pair, _: SourceSettings) -> bool:
+    return text_rules.keyword_list(pair.text)
 
 
 def repeated_words(pair: Pair, settings: SourceSettings) -> bool:
@@ -159,57 +170,58 @@ def no_letters(pair: Pair, _: SourceSettings) -> bool:
     return not any(map(str.isalpha, pair.text))
 
 
-BEFORE_MENDING: tuple[Rule, ...] = (
+def other_language(pair: Pair, settings: SourceSettings) -> bool:
+    """Not the language of the source: English in a Chinese one, or Chinese in an English one."""
+    pair.language = caption_language(pair.text)
+    return pair.language != settings.language
+
+
+def pinyin(pair: Pair, _: SourceSettings) -> bool:
+    return pair.language == "en" and language.pinyin(pair.text)
+
+
+def foreign_language(pair: Pair, _: SourceSettings) -> bool:
+    """Neither English nor Chinese, though its letters are English ones."""
+    return pair.language == "en" and language.foreign_language(pair.text)
+
+
+# The text as it was found: its length is bounded before anything works on it.
+ON_RAW: tuple[Rule, ...] = (
     image_format, aspect_ratio, image_too_small, image_too_large, image_cmyk, image_16bit,
-    image_animated, clip_score, special_token, placeholder, control_character, emoji,
-    foreign_character, text_too_short, text_too_long,
+    image_animated, clip_score, text_too_long,
 )  # fmt: skip
-AFTER_MENDING: tuple[Rule, ...] = (
-    text_too_short, file_name, no_letters, boilerplate, repeated_words,
+# Escapes are undone and what cannot be seen is out; tags still stand.
+ON_CHARACTERS: tuple[Rule, ...] = (
+    special_token, placeholder, control_character, emoji, foreign_character, text_too_short,
 )  # fmt: skip
-
-
-def mend_encoding(text: str) -> str:
-    """Undo mojibake; only where its typical pairs of characters stand, as ftfy is slow."""
-    if text.isascii() or _MOJIBAKE.search(text) is None:
-        return text
-    return ftfy.fix_encoding(text)
-
-
-def mend_markup(text: str) -> str:
-    """Strip HTML tags, entities and web addresses, and fold white space."""
-    if "<" in text:
-        text = _TAG.sub(" ", text)
-    if "&" in text:
-        text = html.unescape(text)
-    if "://" in text or "www." in text:
-        text = _ADDRESS.sub(" ", text)
-    return " ".join(text.split())
+ON_CAPTION: tuple[Rule, ...] = (
+    text_too_short, text_too_long, no_letters, file_name, identifier, boilerplate, credit, contact,
+    hashtags, keyword_list, repeated_words, other_language, pinyin, foreign_language,
+)  # fmt: skip
 
 
 def apply(pair: Pair, settings: SourceSettings) -> tuple[str | None, list[str]]:
     """Run the rules over a pair and mend its text.
 
     Returns:
-      the name of the rule that drops the pair, None for a pair that stays with `language` still
-      None where its script does not decide; and the names of the mends that changed its text.
+      the name of the rule that drops the pair, None for a pair that stays and has its `language`;
+      and the names of the mends that changed its text.
     """
-    mended = []
-    text = mend_encoding(pair.text)
-    if text != pair.text:
-        mended.append("mojibake")
-        pair.text = text
-    for rule in BEFORE_MENDING:
+    mended: list[str] = []
+    for rule in ON_RAW:
         if rule(pair, settings):
             return rule.__name__, mended
-    text = mend_markup(pair.text)
-    if len(text) != len(pair.text):
-        mended.append("markup")
-    pair.text = text
-    # An entity can spell what was looked for before: `&lt;|endoftext|&gt;`.
-    again = (special_token, control_character, emoji, foreign_character) if mended else ()
-    pair.language = script_language(text)
-    for rule in (*again, *AFTER_MENDING):
+    pair.text, mended = mend_characters(pair.text)
+    for rule in ON_CHARACTERS:
+        if rule(pair, settings):
+            return rule.__name__, mended
+    for name, mend in (("markup", mend_markup), ("credit", cut_credit)):
+        text = mend(pair.text)
+        if len(text) != len(pair.text):
+            mended.append(name)
+        pair.text = text
+    pair.language = script_language(pair.text)
+    for rule in ON_CAPTION:
         if rule(pair, settings):
             return rule.__name__, mended
     return None, mended

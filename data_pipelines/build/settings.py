@@ -23,6 +23,7 @@ class SourceSettings(NamedTuple):
     max_characters: int = 1000
     repeat_ngram: int = 2
     max_repeated: float = 0.3  # share of n-grams that repeat an earlier one
+    accents: bool = False  # keep accented Latin letters (Beyoncé), which the paper drops
 
 
 class DuplicateSettings(NamedTuple):
@@ -31,6 +32,8 @@ class DuplicateSettings(NamedTuple):
     near_bits: int = 12  # two hashes of 256 bits that differ in at most so many
     text_copies: int = 10  # records that may share one text; 0: any number
     rows_at_once: int = 50_000_000  # keys that one process holds; some 100 bytes each
+    across_languages: bool = False  # a picture in English and in Chinese is one, not two pairs
+    pairs_at_once: int = 100_000_000_000  # of near pictures that a task compares; a quarter hour
 
 
 class BuildSettings(NamedTuple):
@@ -73,8 +76,9 @@ def check_settings(config: Mapping[str, Any]) -> BuildSettings:
     duplicates = _fill(DuplicateSettings, dict(config.get("duplicates", {})), "config.duplicates")
     if not 0 <= duplicates.near_bits <= 15:
         raise ValueError("config.duplicates.near_bits must be in 0..15")  # as bands are 16
-    if duplicates.rows_at_once < 1:
-        raise ValueError("config.duplicates.rows_at_once must be at least 1")
+    for name in ("rows_at_once", "pairs_at_once"):
+        if getattr(duplicates, name) < 1:
+            raise ValueError(f"config.duplicates.{name} must be at least 1")
     if duplicates.text_copies < 0:
         raise ValueError("config.duplicates.text_copies must not be negative")
     folders = {name: config.get(name, "") for name in ("evaluation", "clip_scores")}

@@ -21,6 +21,7 @@ from PIL import Image
 from data_pipelines.build import rules, shards
 from data_pipelines.build.duplicates import KEYS, RULES
 from data_pipelines.build.hashes import bytes_key, picture_key, text_key
+from data_pipelines.build.keys import LANGUAGES
 from data_pipelines.build.language import model_language
 from data_pipelines.build.scores import read_scores
 from data_pipelines.build.settings import SourceSettings
@@ -104,7 +105,7 @@ def _survivors(
             (
                 bytes_key(pair.key.encode("utf-8", "replace")), bytes_key(pair.image),
                 text_key(pair.text), bands if seen else np.zeros(16, np.uint16), seen,
-                task.source_index,
+                task.source_index, LANGUAGES.index(pair.language),
             )
         )  # fmt: skip
         meta = {"width": pair.header.width, "height": pair.header.height}

@@ -83,6 +83,8 @@ class StreamConfig:
     decode: Way = "exact"  # or "fast": pixels a little off, in a third of the time
     num_workers: int = 0  # processes; 0 reads in the trainer's own
     prefetch: int = 4  # rows that a worker prepares ahead
+    max_refused: float = 0.5  # share of a source's records; above it the run ends
+    verify: bool = True  # compare shards with their manifests' sha256 while they are read
 
     def __post_init__(self):
         least = dict(seq_len=1, image_slots=0, image_size=1, num_queries=1, global_rows=1)
@@ -91,6 +93,8 @@ class StreamConfig:
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise ValueError(f"config.data.{name}={getattr(self, name)}: at least {minimum}")
+        if not 0 < self.max_refused <= 1:
+            raise ValueError(f"config.data.max_refused={self.max_refused} must be in (0, 1]")
         if self.decode not in get_args(Way):
             raise ValueError(f"config.data.decode={self.decode!r} is neither exact nor fast")
         if not self.sources:
@@ -120,7 +124,7 @@ class StreamConfig:
         if self.image_slots and self.num_queries + 2 > self.seq_len:
             raise ValueError(
                 f"config.data.seq_len={self.seq_len} has no room for one image of"
-                f" config.data.num_queries={self.num_queries}"
+                f" config.model.adapter.num_queries={self.num_queries}"
             )
 
     def weights_at(self, step: int) -> list[float]:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from data_pipelines.stream.config import StreamConfig
+from data_pipelines.stream.readers import MachineFault
 from data_pipelines.stream.shard import VirtualShard
 from data_pipelines.stream.source import ShardedSource
 from qwenvl_jax.batch import Batch
@@ -28,7 +29,7 @@ class Failure(NamedTuple):
     """Why there will be no more rows."""
 
     text: str
-    users: bool  # a user can mend it; else the text is a traceback
+    kind: type[Exception]  # to be raised: ValueError what a user can mend, MachineFault, or a bug
 
 
 class Rows(grain.IterDataset):
@@ -78,10 +79,11 @@ class RowIterator(grain.DatasetIterator):
         if self._failure is None:
             try:
                 return self._row()
-            except ValueError as error:
-                self._failure = Failure(str(error), True)
+            except (ValueError, MachineFault) as error:
+                kind = MachineFault if isinstance(error, MachineFault) else ValueError
+                self._failure = Failure(str(error), kind)
             except Exception:
-                self._failure = Failure(traceback.format_exc(), False)
+                self._failure = Failure(traceback.format_exc(), RuntimeError)
         return self._failure
 
     def _row(self) -> Row:

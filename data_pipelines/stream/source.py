@@ -1,12 +1,16 @@
 """Random access to a folder of ArrayRecord shards."""
 
+import bisect
 import hashlib
+import itertools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-from grain.sources import ArrayRecordDataSource
 
 from data_pipelines.build.shards import MANIFEST, read_manifest
 from data_pipelines.schema import Record, unpack
+from data_pipelines.stream.readers import Damaged, open_shard, read
+
+_THREADS = 16  # that look at shards when a source is opened
 
 
 class ShardedSource:
@@ -24,47 +28,55 @@ class ShardedSource:
         try:
             manifest = read_manifest(Path(folder))
             shards = [shard for shard in manifest["shards"] if shard["records"]]
-            files = [(Path(folder) / shard["name"], shard["bytes"]) for shard in shards]
+            self._files = [
+                (Path(folder) / shard["name"], int(shard["bytes"]), int(shard["records"]))
+                for shard in shards
+            ]
             contents = [(shard["records"], shard["sha256"]) for shard in shards]
         except FileNotFoundError as error:
             raise ValueError(str(error)) from None
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{Path(folder) / MANIFEST} is no manifest: {error!r}") from error
-        if not files:
+        if not self._files:
             raise ValueError(f"source {folder}: its manifest lists no records")
-        for path, size in files:
-            if not path.is_file():
-                raise ValueError(f"shard {path}: missing, but named by its manifest")
-            if path.stat().st_size != size:
-                raise ValueError(
-                    f"shard {path}: {path.stat().st_size} bytes, its manifest says {size}"
-                    " (truncated?)"
-                )
-        self._records = _open([path for path, _ in files])
-        listed = sum(records for records, _ in contents)
-        if len(self._records) != listed:
-            raise ValueError(
-                f"source {folder}: {len(self._records)} records, its manifest says {listed}"
-            )
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for _ in pool.map(lambda file: _look(*file), self._files):
+                pass
+        self._ends = list(itertools.accumulate(records for _, _, records in self._files))
         self.digest = hashlib.sha256(repr(contents).encode()).hexdigest()
 
     def __len__(self) -> int:
-        return len(self._records)
+        return self._ends[-1]
 
     def __getitem__(self, index: int) -> bytes:
-        return self._records[index]
+        """
+        Raises:
+          Damaged: the record's bytes are not those that were written.
+          MachineFault: the shard cannot be read, though it was tried again and again.
+          ValueError: the shard was cut or replaced since the source was opened.
+        """
+        number = bisect.bisect_right(self._ends, index)
+        path, size, records = self._files[number]
+        place = index - (self._ends[number] - records)
+        return read(path, place, size=size)
 
 
-def _open(paths: list[Path]) -> ArrayRecordDataSource:
+def _look(path: Path, size: int, records: int) -> None:
+    """Raises ValueError where a shard is not what its manifest says."""
+    if not path.is_file():
+        raise ValueError(f"shard {path}: missing, but named by its manifest")
+    if path.stat().st_size != size:
+        raise ValueError(
+            f"shard {path}: {path.stat().st_size} bytes, its manifest says {size} (truncated?)"
+        )
     try:
-        return ArrayRecordDataSource([str(path) for path in paths])
-    except Exception as error:  # of all files at once, and the message does not say which
-        for path in paths:
-            try:
-                ArrayRecordDataSource([str(path)])
-            except Exception as cause:
-                raise ValueError(f"shard {path}: damaged: {cause}") from cause
-        raise ValueError(f"shards {paths[0]} ..: {error}") from error
+        reader = open_shard(path)
+        found = reader.num_records()
+        reader.close()
+    except Damaged as error:
+        raise ValueError(f"shard {path}: damaged: {error}") from error
+    if found != records:
+        raise ValueError(f"shard {path}: {found} records, its manifest says {records}")
 
 
 def read_records(folder: str | Path, *, limit: int) -> list[Record]:

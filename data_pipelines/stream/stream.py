@@ -13,8 +13,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from data_pipelines.stream.config import StreamConfig
+from data_pipelines.stream.readers import raise_file_limit
 from data_pipelines.stream.rows import Failure, Row, Rows
 from data_pipelines.stream.sample import REASONS
+from data_pipelines.stream.shard_check import ShardCheck
 from data_pipelines.stream.source import ShardedSource
 from data_pipelines.stream.state import check_state, first_state, split_state
 from data_pipelines.workers import start_reader
@@ -31,8 +33,9 @@ class Stream:
 
     Raises:
       ValueError: a source that is missing or damaged, or settings or a state that do not fit
-      together; from the first batch on, a saved sample that no longer reads, or nothing but records
-      that are refused. What was raised once is raised at every further call.
+      together; from the first batch on, a saved sample that no longer reads, nothing but records
+      that are refused, or another shard in place of one. What was raised once is raised at every
+      further call.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Stream:
                 f"the saved data state has {len(state)} virtual shards,"
                 f" config.data.virtual_shards={V}"
             )
+        raise_file_limit()
         sources = [ShardedSource(source.path) for source in config.sources]
         self._sizes = [len(source) for source in sources]
         if state is None:
@@ -73,11 +77,14 @@ class Stream:
                 rows.mp_prefetch(options, start_reader), shared
             )
         self._rows: Iterator[Row | Failure] = iter(rows)
+        folders = [source.path for source in config.sources] if config.verify else []
+        self._check = ShardCheck(folders, mine=shards, of=V)
 
     def __iter__(self) -> "Stream":
         return self
 
     def __next__(self) -> Batch:
+        self._check.raise_wrong()
         per_shard = self._config.global_rows // self._config.virtual_shards
         grid = [[self._row() for _ in range(self._local)] for _ in range(per_shard)]
         self._states = np.stack([row.state for row in grid[-1]])
@@ -87,7 +94,7 @@ class Stream:
     def _row(self) -> Row:
         row = next(self._rows)
         if isinstance(row, Failure):
-            raise (ValueError if row.users else RuntimeError)(row.text)
+            raise row.kind(row.text)
         return row
 
     def state(self) -> Int64[np.ndarray, "V S"]:
@@ -116,7 +123,8 @@ class Stream:
         return metrics
 
     def close(self) -> None:
-        """End the worker processes."""
+        """End the worker processes and the comparison of shards."""
+        self._check.close()
         close = getattr(self._rows, "close", None)
         if close is not None:
             close()
@@ -141,7 +149,7 @@ def eval_batches(
     config: StreamConfig, *, num_batches: int, shards: Sequence[int] | None = None
 ) -> list[Batch]:
     """The rows of some shards (None: of all) of the first batches: the same at every call."""
-    stream = Stream(dataclasses.replace(config, num_workers=0), shards=shards)
+    stream = Stream(dataclasses.replace(config, num_workers=0, verify=False), shards=shards)
     batches = [next(stream) for _ in range(num_batches)]
     stream.close()
     return batches

@@ -4,31 +4,18 @@ Every mistake in every arm is found before the first run starts: a sweep must no
 because its fifth arm has a typo.
 """
 
-import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from data_pipelines.stream.source import ShardedSource
 from launch import stage
 from launch.sweeps.grid import Arm
-from qwenvl_jax import trees
-from qwenvl_jax.checkpoint import resized, run_config
-from qwenvl_jax.checkpoint.names import parameter_shapes
-from qwenvl_jax.model.config import ModelConfig
-from qwenvl_jax.train import starting
-from qwenvl_jax.train.config import TrainConfig
 
-# Fields that must agree: an arm that sets the first sets the second as well, unless it says other.
-LINKED = {
-    "model.adapter.num_queries": "data.num_queries",
-    "model.vit.image_size": "data.image_size",
-}
 SEEDS = ("seed", "data.seed")
 
 
@@ -115,15 +102,10 @@ def _checked(base: ConfigDict, arm: Arm) -> tuple[dict, list[str]]:
     errors = [f"config.{key} is given by --seeds" for key in SEEDS if key in overrides]
     for key in SEEDS:
         overrides.pop(key, None)
-    for first, second in LINKED.items():
-        if first in overrides:
-            overrides.setdefault(second, overrides[first])
     while True:
         try:
             config = override(base, overrides)
-            training, stream, held = stage.parse(config)
-            _check_start(training)
-            check_folders(source.path for source in (*stream.sources, *held.sources))
+            stage.check(config)
             return json.loads(config.to_json()), errors
         except ValueError as error:
             errors.append(str(error))
@@ -134,27 +116,10 @@ def _checked(base: ConfigDict, arm: Arm) -> tuple[dict, list[str]]:
                 return {}, errors
             for key in named:
                 overrides.pop(key)
-                overrides.pop(LINKED.get(key, ""), None)
-
-
-def check_folders(folders: Iterable[str]) -> None:
-    """Whether shards of records are there.
-
-    Raises:
-      ValueError: names every folder that is missing or damaged.
-    """
-    errors = []
-    for folder in dict.fromkeys(folders):
-        try:
-            ShardedSource(folder)
-        except (ValueError, FileNotFoundError) as error:
-            errors.append(str(error))
-    if errors:
-        raise ValueError("; ".join(errors))
 
 
 def override(base: ConfigDict, overrides: dict[str, Any]) -> ConfigDict:
-    """A copy of a page with fields set; whether a group takes a field is for `stage.parse` to say.
+    """A copy of a page with fields set; whether a group takes a field is for `stage.read` to say.
 
     Raises:
       ValueError: there is no such group.
@@ -172,30 +137,3 @@ def override(base: ConfigDict, overrides: dict[str, Any]) -> ConfigDict:
         with node.ignore_type():
             node[name] = value
     return config
-
-
-def _check_start(config: TrainConfig) -> None:
-    """Whether the weights that an arm starts from are there and fit it."""
-    init = config.init
-    starting.check(config.model, init)
-    if not init.checkpoint:
-        return
-    try:
-        model = ModelConfig.from_dict(run_config.read(init.checkpoint)["model"])
-    except ValueError as error:
-        raise ValueError(f"config.init.checkpoint={init.checkpoint}: {error}") from None
-    have, want = model.adapter.num_queries, config.model.adapter.num_queries
-    if have != want and init.takes("adapter/query") and init.resize_queries == "refuse":
-        raise ValueError(
-            f"config.init.checkpoint={init.checkpoint} has {have} queries and"
-            f" config.model.adapter.num_queries={want}: set config.init.resize_queries to"
-            " interpolate or random, or leave them out of config.init.take"
-        )
-    found, wanted = (trees.partition(_shapes(m), init.takes)[0] for m in (model, config.model))
-    fitted = resized.stored_shapes(wanted, found, init.resize_queries)
-    trees.check_same_shapes(fitted, found, what=f"config.init.checkpoint={init.checkpoint}")
-
-
-@functools.lru_cache
-def _shapes(model: ModelConfig) -> trees.Tree:
-    return parameter_shapes(model)

@@ -61,7 +61,12 @@ keep() {
       [[ $(state) == ABSENT ]] || delete
       create || { sleep "$POLL"; continue; }
     fi
-    setup && run "$@" && return
+    local code=0
+    setup && run "$@" || code=$?
+    case $code in
+      0) return ;;
+      75) continue ;; # asked to end, and saved (qwenvl_jax/endings.py)
+    esac
     # A pod that is still there did not lose its run to a preemption: running it again would only
     # fail again. Its state may take a moment to show what happened.
     sleep "$POLL"

@@ -2,22 +2,23 @@
 
     workdir/checkpoints/120/params       the trainable parameters
                             optimizer    moments and counts
-                            meta         step, data iterator, config, frozen weights' hash, extra
+                            meta         step, data iterator, config, extra; sha256 of inputs and
+                                         the name of the frozen parameters
                             MANIFEST.json
     workdir/frozen/6f0c../               the frozen parameters, once for all steps, named by their
                                          content hash
     workdir/heldout.json                 held-out losses of the kept steps
 
-Saving is asynchronous; a step appears at once, with its manifest, or not at all. Orbax restores a
-flipped bit without a word, so restore compares files with the manifest, and a damaged step gives
-way to the newest intact one. Orbax deletes nothing: `tidy` does, after a newer step was verified.
+Saving is asynchronous; a step appears at once, with its manifest, or not at all. Restoring compares
+files with it first. Orbax deletes nothing: `tidy` does, after a newer step was verified.
 """
 
 import contextlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +29,7 @@ from jax.experimental import multihost_utils
 
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import frozen as frozen_lib
+from qwenvl_jax.checkpoint import inputs as inputs_lib
 from qwenvl_jax.checkpoint import intact, manifest, orbax_reader, orbax_writer, room, tidy
 from qwenvl_jax.checkpoint.hash_ahead import HashAhead
 from qwenvl_jax.checkpoint.policy import CheckpointConfig
@@ -56,13 +58,27 @@ def _all_hosts(data: np.ndarray) -> np.ndarray:
 class Checkpoints:
     """Saves and restores one work directory."""
 
-    def __init__(self, workdir: str | Path, config: CheckpointConfig, run_config: dict):
+    def __init__(
+        self,
+        workdir: str | Path,
+        config: CheckpointConfig,
+        run_config: dict,
+        *,
+        inputs: Mapping[str, str | Path] = MappingProxyType({}),
+    ):
+        """
+        Args:
+          run_config: the whole config as plain data; each step holds a copy.
+          inputs: config key -> file that must be the same at every resume (the vocabulary); each
+            step holds their sha256.
+        """
         self._root = Path(workdir).absolute()
-        self._run_config = run_config
+        self._run_config, self._inputs = run_config, dict(inputs)
+        self._digests = inputs_lib.digests(inputs)
         self._verify = config.verify
         self._ahead: HashAhead | None = None
         self._saving: int | None = None
-        self._step_bytes = 0
+        self._step_bytes = self._written = 0  # of the step being saved, of the newest whole one
         self._frozen_hash: str | None = None
         self._tidy: Tidy | None = None
         self._tidying: threading.Thread | None = None
@@ -85,7 +101,7 @@ class Checkpoints:
     def _list_files(self) -> None:
         """Write the manifest of the step being saved; Orbax calls this before it renames it."""
         (folder,) = (self._root / "checkpoints").glob(f"{self._saving}.orbax-checkpoint-tmp*")
-        manifest.write(folder, known=self._stop_hashing())
+        self._written = manifest.write(folder, known=self._stop_hashing())
 
     def _start_hashing(self, step: int) -> None:
         """Of this process's own data: over a network, another's file looks finished too early."""
@@ -138,6 +154,7 @@ class Checkpoints:
             "frozen": self._frozen_hash,
             "data": _all_hosts(data).tolist(),
             "config": self._run_config,
+            "inputs": self._digests,
             "extra": json.loads(json.dumps(extra or {}, allow_nan=False)),
         }
         self._wait()
@@ -148,6 +165,7 @@ class Checkpoints:
         if newest is not None and newest > step:
             raise ValueError(f"step {step} cannot be saved: step {newest} of {self._root} is newer")
         self._saving, self._step_bytes = step, room.needed_bytes(params, opt_state)
+        self._step_bytes = max(self._step_bytes, self._written)
         self._start_hashing(step)
         with self._writing():
             self._manager.save(
@@ -216,9 +234,9 @@ class Checkpoints:
             content hash are accepted.
 
         Raises:
-          ValueError: a parameter is missing, unexpected, of another shape, or frozen there and
-            trained here; `step` is not there (lists those that are); no step is intact; or frozen
-            parameters are damaged and cannot be made again.
+          ValueError: `step` is not there (lists those that are), or no step is intact; an input is
+            another file; a parameter is missing, unexpected, of another shape, or frozen there and
+            trained here; frozen parameters are damaged and cannot be made again.
         """
         asked = step is not None
         if step is None:
@@ -226,6 +244,7 @@ class Checkpoints:
         else:
             step = intact.exact(self._root, step, verify=self._verify)
         where, meta = intact.step_folder(self._root, step), intact.read_meta(self._root, step)
+        inputs_lib.check(meta.get("inputs", {}), self._inputs, step=step)
         folder = intact.frozen_folder(self._root, meta["frozen"]) if meta["frozen"] else None
         damage = self._verify and intact.agreed_frozen_damage(self._root, meta["frozen"])
         orbax_reader.check_fits(

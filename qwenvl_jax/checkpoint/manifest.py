@@ -30,8 +30,8 @@ def state(path: Path) -> State:
     return State(about.st_ino, about.st_size, about.st_mtime_ns)
 
 
-def write(folder: str | Path, *, known: Mapping[State, str] = MappingProxyType({})) -> None:
-    """Write down size and sha256 of every file below `folder`.
+def write(folder: str | Path, *, known: Mapping[State, str] = MappingProxyType({})) -> int:
+    """Write down size and sha256 of every file below `folder`; returns the bytes of all.
 
     Args:
       known: sha256 of files that were hashed when they were written; the others are read.
@@ -43,7 +43,9 @@ def write(folder: str | Path, *, known: Mapping[State, str] = MappingProxyType({
     rest = {name: path for name, path in found.items() if name not in digests}
     digests |= zip(rest, _digests(rest), strict=True)
     files = {name: {"size": states[name].size, "sha256": digests[name]} for name in found}
-    atomic.write_text(folder / NAME, json.dumps({"files": files}, indent=1) + "\n")
+    text = json.dumps({"files": files}, indent=1) + "\n"
+    atomic.write_text(folder / NAME, text)
+    return len(text) + sum(about.size for about in states.values())
 
 
 def verify(folder: str | Path, *, only: Collection[str] | None = None) -> list[str]:

@@ -11,8 +11,9 @@ import numpy as np
 
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import intact
-from qwenvl_jax.command_line import Ending
+from qwenvl_jax.endings import Ending
 
+_OVERHEAD = 1 << 20  # bytes of a step beside its arrays: metadata, manifest, parts of blocks
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BROKEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EFBIG)
 
@@ -95,7 +96,7 @@ def room(root: str | Path, step_bytes: int, frozen_bytes: int, keep: int) -> Non
     if any((root / "frozen").glob("*/MANIFEST.json")):
         frozen_bytes = 0
     steps = max(keep + 1 - there, 1)
-    needed = steps * step_bytes + frozen_bytes
+    needed = steps * (step_bytes + _OVERHEAD) + frozen_bytes
     if needed > free_bytes(root):
         what = f"room for {steps} checkpoints{' and frozen parameters' if frozen_bytes else ''}"
         keys = "config.checkpoint.keep, .keep_every and .keep_best decide how many stay"

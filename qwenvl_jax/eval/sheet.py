@@ -9,6 +9,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 CELL, LINE, SIDE, COLUMNS = 420, 20, 160, 3
+_WIDE = "\u2e80-\u9fff\uff00-\uffef"  # Chinese, which breaks between any two characters
+_PIECES = re.compile(f"[{_WIDE}]|[^ {_WIDE}]* |[^ {_WIDE}]+")
 
 
 class Entry(NamedTuple):
@@ -17,8 +19,8 @@ class Entry(NamedTuple):
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Lines of at most `width` pixels, broken at spaces where there are any. What cannot be drawn
-    (a model may say control characters) becomes U+FFFD.
+    """Lines of at most `width` pixels, broken at spaces and between Chinese characters. What cannot
+    be drawn (a model may say control characters) becomes U+FFFD.
     """
     lines = []
     for paragraph in text.splitlines():
@@ -29,7 +31,7 @@ def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 def _wrap_one(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     lines, line = [], ""
-    for piece in re.findall(r"[^ ]* |[^ ]+$", text) if " " in text else text:
+    for piece in _PIECES.findall(text):
         if line and font.getlength(line + piece) > width:
             lines.append(line)
             line = ""
@@ -37,8 +39,8 @@ def _wrap_one(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     return [*lines, line] if line else lines
 
 
-def draw_sheet(entries: Sequence[Entry], font_path: str) -> Image.Image:
-    """Lay the entries out in three columns.
+def draw_sheet(entries: Sequence[Entry], font_path: str, *, title: str = "") -> Image.Image:
+    """Lay the entries out in three columns, under the title where there is one.
 
     Args:
       font_path: a font with Latin and Chinese glyphs.
@@ -54,10 +56,12 @@ def draw_sheet(entries: Sequence[Entry], font_path: str) -> Image.Image:
     ]
     height = max([SIDE] + [LINE * len(lines) for lines in wrapped]) + 20
     rows = -(-len(entries) // COLUMNS)
-    sheet = Image.new("RGB", (CELL * COLUMNS, height * rows), "white")
+    top = LINE + 20 if title else 0
+    sheet = Image.new("RGB", (CELL * COLUMNS, height * rows + top), "white")
     pen = ImageDraw.Draw(sheet)
+    pen.text((10, 10), title, font=font, fill="black")
     for index, (entry, lines) in enumerate(zip(entries, wrapped, strict=True)):
-        x, y = CELL * (index % COLUMNS) + 10, height * (index // COLUMNS) + 10
+        x, y = CELL * (index % COLUMNS) + 10, height * (index // COLUMNS) + 10 + top
         picture = Image.fromarray(entry.image_RR3).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         sheet.paste(picture, (x, y))
         for number, (line, colour) in enumerate(lines):

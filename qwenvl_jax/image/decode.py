@@ -67,7 +67,7 @@ def decode(
             pixels = fast.jpeg(data, size, width=width, height=height)
             if pixels is not None:  # else Pillow is to say whether it can be used
                 return pixels
-        picture = _rgb(picture)
+        picture = to_rgb(picture)
     except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
         raise ImageError("truncated", f"{type(error).__name__}: {error}") from error
     if way == "fast":
@@ -86,7 +86,7 @@ def decode_whole(
     """
     picture = _judged(data, max_pixels=max_pixels, max_aspect=max_aspect)
     try:
-        return _rgb(picture)
+        return to_rgb(picture)
     except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
         raise ImageError("truncated", f"{type(error).__name__}: {error}") from error
 
@@ -125,7 +125,8 @@ def _judge(picture: Image.Image, *, max_pixels: int, max_aspect: float) -> None:
         raise ImageError("animated", f"{getattr(picture, 'n_frames', 0)} frames")
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Decode the pixels, lay transparent parts on white, convert to RGB."""
     picture.load()
     if picture.has_transparency_data:
         over = picture.convert("RGBA")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qwenvl_jax.checkpoint import intact
-from qwenvl_jax.command_line import Ending
+from qwenvl_jax.endings import Ending
 from qwenvl_jax.train.guard import APPLIED, NOT_FINITE, REASONS
 
 

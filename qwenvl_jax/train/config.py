@@ -78,8 +78,6 @@ class TrainConfig:
         row_length: int,
         images: int,
         turns: int,
-        image_size: int,
-        num_queries: int,
     ) -> None:
         """Whether batches of these sizes fit model and mesh.
 
@@ -90,22 +88,13 @@ class TrainConfig:
         Raises:
           ValueError: names the config keys that disagree.
         """
-        if image_size != self.model.vit.image_size:
-            raise ValueError(
-                f"config.data.image_size={image_size} is not"
-                f" config.model.vit.image_size={self.model.vit.image_size}"
-            )
-        if num_queries != self.model.adapter.num_queries:
-            raise ValueError(
-                f"config.data.num_queries={num_queries} is not"
-                f" config.model.adapter.num_queries={self.model.adapter.num_queries}"
-            )
+        num_queries = self.model.adapter.num_queries
         most = rows * (row_length // (num_queries + 2))  # <img> and </img> around the queries
         if images > most:
             raise ValueError(
                 f"config.data.image_slots: {images} slots a batch, but {rows} rows of"
                 f" config.data.seq_len={row_length} have room for {most} images of"
-                f" config.data.num_queries={num_queries}; at most {most // rows} a row"
+                f" config.model.adapter.num_queries={num_queries}; at most {most // rows} a row"
             )
         if self.loss_chunk < 1:
             raise ValueError(f"config.loss_chunk={self.loss_chunk} must be at least 1")

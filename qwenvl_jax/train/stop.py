@@ -24,7 +24,7 @@ from types import FrameType
 import jax
 from jax._src import distributed
 
-from qwenvl_jax.command_line import AGAIN, Ending
+from qwenvl_jax.endings import AGAIN, Ending
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _NOTICE, _LAST = "qwenvl/stop/notice", "qwenvl/stop/last"

@@ -3,15 +3,17 @@
 `run` is what a work directory lives through: compile, start or resume, then the loop.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
 from qwenvl_jax import trees
@@ -31,9 +33,17 @@ from qwenvl_jax.train.saves import Saves
 from qwenvl_jax.train.state import TrainState
 from qwenvl_jax.train.stop import Stop, Stopped
 from qwenvl_jax.train.timer import Timer
+from qwenvl_jax.train.watch import Watch
 
 
-def start(config: TrainConfig, prepared: Prepared) -> Callable[[int], Any]:
+def start(config: TrainConfig, prepared: Prepared) -> tuple[TrainState, trees.Tree]:
+    """The state of step 0, and the frozen parameters as the steps read them."""
+    part = starting_parts(config, prepared)
+    frozen = prepared.to_read(part(1))
+    return part(0), frozen
+
+
+def starting_parts(config: TrainConfig, prepared: Prepared) -> Callable[[int], Any]:
     """Step 0: random weights or those that `config.init` names, directly in their shards.
 
     Returns:
@@ -99,7 +109,7 @@ def resume(
         frozen=frozen_shapes,
         shardings=(shardings.params, shardings.opt_state, frozen_shardings),
         step=step,
-        remake_frozen=lambda: start(config, prepared)(1),
+        remake_frozen=lambda: starting_parts(config, prepared)(1),
     )
     known = guard.from_plain(kept.extra.get("guard", {}))
     restarts.read(kept.extra)
@@ -147,6 +157,7 @@ def run(
     eval_batches: Callable[[NamedSharding], Iterable[Batch]] | None = None,
     score: Score | None = None,
     stop: Stop | None = None,
+    inputs: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[TrainState, trees.Tree]:
     """Train a stage in a work directory, resuming from its newest checkpoint where there is one.
 
@@ -161,6 +172,7 @@ def run(
       score: from the steps done and all parameters, in their shards, to scores by name; called
       in every process, under the mesh, wherever held-out losses are taken.
       stop: the signals that end a run early; none by default.
+      inputs: config key -> file that must be the same at every resume.
 
     Returns:
       The final state and the frozen parameters.
@@ -178,19 +190,17 @@ def run(
     slots = len(batch_shapes.images) // len(group_slots) * sum(group_slots)
     size = dict(positions=batch_shapes.tokens.size, slots=slots)
     report = Report(Path(workdir), config, sources, prepared.mesh, **size)
+    watch = Watch(Path(workdir), report.events)
     needs = memory(prepared)
     report.memory(needs)
-    checkpoints = Checkpoints(workdir, config.checkpoint, run_config)
+    checkpoints = Checkpoints(workdir, config.checkpoint, run_config, inputs=inputs)
     restarts = Restarts(config.resume)
     with jax.set_mesh(prepared.mesh), report.shortage(needs):
         sharding = rules.batch_sharding(prepared.mesh)
         with timer("start"):
             if checkpoints.latest_step() is None:
                 restarts.refuse_without_checkpoint(workdir)
-                part = start(config, prepared)
-                frozen = prepared.to_read(part(1))
-                begun = _Begun(0, part(0), frozen, None)
-                del part  # and the weights that it was given
+                begun = _Begun(0, *start(config, prepared), None)
                 report.events.write("started", 0)
             else:
                 back = restarts.step_to_go_back_to(workdir)
@@ -215,45 +225,51 @@ def run(
             for batch in eval_batches(sharding) if eval_batches else ():
                 losses = prepared.eval_step(state.params, frozen, put(batch, sharding))
                 sums.append(jax.device_get(losses))
+                watch.other()
                 if asked():
                     return False
             params = trees.merge(state.params, frozen)
             scores = score(step, params, asked) if score else {}
             if scores is None:
                 return False
+            watch.other()
             losses = report.evaluation(step, sums, scores)
             if losses:
                 checkpoints.scored(step, losses["heldout"])
             return True
 
         def log(step: int, metrics: dict[str, Any]) -> None:
+            watch.step(step)
             report.step(step, metrics)
             profiles.after(step, metrics)
 
         if stop:
             stop.loop()
         asked = stop.boundary if stop else never
-        try:
-            state = loop.train(
-                state,
-                frozen,
-                _Batches(stream, sharding),
-                first=first,
-                steps=config.optim.steps,
-                train_step=prepared.train_step,
-                save=partial(saves, frozen),
-                evaluate=evaluate,
-                log=log,
-                stop=asked,
-                timer=timer,
-            )
-        finally:
-            profiles.close()
-            checkpoints.close()
-            stream.close()
-            report.close()
+        with watch:
+            try:
+                state = loop.train(
+                    state,
+                    frozen,
+                    _Batches(stream, sharding),
+                    first=first,
+                    steps=config.optim.steps,
+                    train_step=prepared.train_step,
+                    save=partial(saves, frozen),
+                    evaluate=evaluate,
+                    log=log,
+                    stop=asked,
+                    timer=timer,
+                )
+            finally:
+                profiles.close()
+                checkpoints.close()
+                stream.close()
+                report.close()
     done = int(state.step)
     if stop and stop.ended:
+        # A scheduler ends the others once one process has exited.
+        multihost_utils.sync_global_devices("stopped")
         report.events.write("stopped", done, why=stop.why)
         raise Stopped(stop.why, done, workdir, saved=saves.newest)
     report.events.write("finished", done)

@@ -52,11 +52,19 @@ def shapes(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
 
-def restore(root: Path, *, like: dict | None = None, kept: dict | None = None, **more) -> Restored:
+def restore(
+    root: Path,
+    *,
+    like: dict | None = None,
+    kept: dict | None = None,
+    inputs: dict | None = None,
+    **more: Any,
+) -> Restored:
     """Restore into the trees of this file, or into others.
 
     Args:
       like, kept: the trained and the frozen parameters that are asked for.
+      inputs: as for `Checkpoints`.
     """
     wanted = dict(
         params=shapes(params(0) if like is None else like),
@@ -65,7 +73,8 @@ def restore(root: Path, *, like: dict | None = None, kept: dict | None = None, *
     )
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shardings = tuple(jax.tree.map(lambda _: here, tree) for tree in wanted.values())
-    checkpoints = opened(root)
+    config = CheckpointConfig(every=1)
+    checkpoints = Checkpoints(root, config, RUN_CONFIG, inputs=inputs or {})
     try:
         return checkpoints.restore(**wanted, shardings=shardings, **more)
     finally:

@@ -18,6 +18,12 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_it_tells_how_much_it_lists(folder):
+    """What the next step needs is told by what this one has taken."""
+    on_disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert manifest.write(folder) == on_disk
+
+
 def test_it_lists_every_file_with_its_sha256(folder):
     """`sha256sum` on another machine must give the same digits."""
     listed = json.loads((folder / manifest.NAME).read_text())["files"]

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from qwenvl_jax.checkpoint import intact, manifest
+from qwenvl_jax.checkpoint.manager import Checkpoints
+from qwenvl_jax.checkpoint.policy import CheckpointConfig
 from tests.checkpoint import small
 
 
@@ -209,3 +211,22 @@ def test_a_stray_file_is_named_and_harmless(tmp_path, name, caplog):
     assert back.step == 2 and (np.asarray(back.params["adapter"]["query"]) == 2).all()
     assert f"left alone: {tmp_path / 'checkpoints' / '2' / name}" in caplog.text
     assert (tmp_path / "checkpoints" / "2" / name).exists()
+
+
+def test_another_vocabulary_is_refused(tmp_path):
+    """Of equal size, it gives other ids for the same words, and the loss only looks a bit high."""
+    vocabulary = tmp_path / "tokenizer.model"
+    vocabulary.write_bytes(b"a dog")
+    inputs = {"config.data.tokenizer": vocabulary}
+    for step, given in ((1, {}), (2, inputs)):
+        checkpoints = Checkpoints(tmp_path, CheckpointConfig(every=1), {}, inputs=given)
+        small.save(checkpoints, step)
+        checkpoints.close()
+    moved = vocabulary.rename(tmp_path / "moved.model")  # the content counts, not the path
+    assert small.restore(tmp_path, inputs={"config.data.tokenizer": moved}).step == 2
+    small.flip(moved)
+    message = f"config.data.tokenizer={moved} is another file than at step 2: its sha256 is "
+    with pytest.raises(ValueError, match=message):
+        small.restore(tmp_path, inputs={"config.data.tokenizer": moved})
+    # A step from before digests were kept has none to compare with.
+    assert small.restore(tmp_path, step=1, inputs={"config.data.tokenizer": moved}).step == 1

@@ -110,7 +110,7 @@ def test_going_back_and_leaving_batches_out_is_done_once_and_noted(data, tmp_pat
     stage.train(config, tmp_path)  # the same command
     assert content(tmp_path, 8) == after
     found = [e["event"] for e in events.read(tmp_path)]
-    assert found == ["started", "resumed", "restarted", "resumed"]
+    assert [e for e in found if e != "finished"] == ["started", "resumed", "restarted", "resumed"]
 
 
 def test_going_back_needs_something_to_go_back_to(data, tmp_path):

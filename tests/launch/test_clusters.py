@@ -67,6 +67,34 @@ def test_a_run_that_fails_by_itself_is_not_repeated(recorded):
     assert log.count("launch/run.py") == 1
 
 
+def test_a_run_that_was_asked_to_end_goes_on(recorded):
+    """75 says that all is saved: a pod that is still there takes the run up again."""
+    answers = """
+    case "$*" in
+      *describe*) echo ACTIVE ;;
+      *launch/run.py*) [ -e ran ] || { touch ran; exit 75; } ;;
+    esac"""
+    done, log = recorded(POD, "keep", *ARGS, answers=answers, **VALUES)
+    assert done.returncode == 0, done.stderr
+    assert log.count("launch/run.py") == 2
+
+
+def test_slurm_queues_a_run_again_that_was_asked_to_end(recorded, tmp_path):
+    """Slurm signals before the time is up; without a requeue the job would end there."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").touch(0o755)
+    queue = tmp_path / "bin/scontrol"
+    queue.write_text(f'#!/bin/bash\nprintf "%s\\n" "scontrol $*" >> {tmp_path}/log\n')
+    queue.chmod(0o755)
+    given = dict(program="srun", SLURM_SUBMIT_DIR=str(tmp_path), SLURM_JOB_ID="7")
+    done, log = recorded(SBATCH, *ARGS, answers="exit 75", **given)
+    assert done.returncode == 0 and "scontrol requeue 7" in log
+    (tmp_path / "log").unlink()
+    done, log = recorded(SBATCH, *ARGS, answers="exit 2", **given)
+    assert done.returncode == 2 and "requeue" not in log
+
+
 def test_a_pod_that_cannot_be_had_and_a_word_that_is_not_known(recorded):
     done, _ = recorded(POD, "create", answers="[[ $* == *describe* ]] && echo FAILED", **VALUES)
     assert done.returncode != 0
@@ -92,6 +120,9 @@ def test_the_jobset_has_a_pod_on_every_host():
     hosts = math.prod(map(int, topology.split("x"))) // chips
     assert job["parallelism"] == job["completions"] == hosts
     assert (job["completionMode"], job["backoffLimit"]) == ("Indexed", 0)
+    [rule] = job["podFailurePolicy"]["rules"]
+    codes = {"containerName": container["name"], "operator": "In", "values": [1, 2]}
+    assert rule == {"action": "FailJob", "onExitCodes": codes}
     assert pod["restartPolicy"] == "Never" and "--multihost" in container["args"]
     assert {mount["name"] for mount in container["volumeMounts"]} == {
         volume["name"] for volume in pod["volumes"]

@@ -134,7 +134,7 @@ def test_perplexity_is_that_of_the_supervised_tokens(workdir):
     """Against probabilities of whole rows, one record at a time, without chunks or padding."""
     checkpoint = load_checkpoint(workdir)
     given = [r for r in records() if r.task in ("caption", "text") and r.key != "bad"]
-    training, _, stream = stage.parse(ConfigDict(checkpoint.run_config))
+    training, _, stream = stage.read(ConfigDict(checkpoint.run_config))
     how = {"rows": 2, "stream": stream, "chunk": training.loss_chunk}
     got = {s["task"]: s["value"] for s in perplexity.score_records(checkpoint, given, **how)}
     for task in ("caption", "text"):

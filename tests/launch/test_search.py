@@ -44,7 +44,7 @@ def accepted(config: TrainConfig, mesh: tuple[int, int, int], turns: int) -> lis
         optim = dataclasses.replace(config.optim, accumulation=accumulation)
         config = dataclasses.replace(config, optim=optim)
         try:
-            sizes = dict(rows=BATCH.rows, row_length=64, images=96, image_size=56, num_queries=16)
+            sizes = dict(rows=BATCH.rows, row_length=64, images=96)
             config.check_batch(turns=turns, **sizes)
             program.check(config, batch, make_mesh(config.mesh))
             passed.append(accumulation)

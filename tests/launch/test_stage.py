@@ -135,7 +135,10 @@ def test_stage_1_starts_from_stage_0(data, tmp_path):
     ("key", "value", "message"),
     [
         ("model.adapter.num_queries", 15, "config.model.adapter.num_queries=15 is no square"),
-        ("model.adapter.num_queries", 9, "config.data.num_queries=16 is not config.model"),
+        ("model.decoder.vocab_size", 128, "config.model.decoder.vocab_size=128"),
+        ("model.decoder.image_pad_id", 3, "config.model.decoder.image_pad_id=3: <imgpad> of"),
+        ("data.num_workers", 3, "num_workers=3 does not divide the 2 virtual"),
+        ("init.checkpoint", "nowhere", "config.init.checkpoint=nowhere"),
         ("model.vit.image_size", 60, "config.model.vit.image_size=60 is not a multiple"),
         ("data.global_rows", 3, "config.data.global_rows=3 is not a multiple"),
         ("data.tokenizer", "nowhere/tokenizer.model", "tokenizer nowhere/tokenizer.model"),
@@ -164,7 +167,7 @@ def test_a_mistake_is_named_before_anything_is_compiled(data, tmp_path, key, val
 
 def test_the_released_stage_1_is_the_papers_table():
     """Each value of the recipe's first column."""
-    training, stream, _ = stage.parse(stage1.get_config())
+    training, stream, _ = stage.read(stage1.get_config())
     optim = training.optim
     assert (optim.b1, optim.b2, optim.eps, optim.weight_decay) == (0.9, 0.98, 1e-6, 0.05)
     assert (optim.peak_lr, optim.min_lr, optim.vit_layer_decay) == (2e-4, 1e-6, 0.95)

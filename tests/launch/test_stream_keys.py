@@ -6,7 +6,7 @@ import pytest
 
 from configs import stage1
 from data_pipelines.stream.config import WeightChange
-from launch.stage import parse
+from launch.stage import read
 
 
 def page(**data):
@@ -19,19 +19,19 @@ def page(**data):
 def test_held_out_pictures_are_exact_unless_asked_otherwise():
     """Losses of runs that decode in different ways would not be comparable."""
     config = page(decode="fast")
-    _, stream, heldout = parse(config)
+    _, stream, heldout = read(config)
     assert (stream.decode, heldout.decode) == ("fast", "exact")
     with config.unlocked():
         config.heldout.decode = "fast"
-    assert parse(config)[2].decode == "fast"
-    assert parse(page())[1].decode == "exact"
+    assert read(config)[2].decode == "fast"
+    assert read(page())[1].decode == "exact"
 
 
 def test_weights_change_by_config():
     config = page()
     with config.unlocked():
         config.data.sources.web_zh.changes = [dict(step=20_000, weight=1)]
-    stream = parse(config)[1]
+    stream = read(config)[1]
     assert stream.sources[1].changes == (WeightChange(20_000, 1.0),)
     assert stream.weights_at(19_999) == [0.773, 0.227] and stream.weights_at(20_000) == [0.773, 1.0]
 
@@ -50,4 +50,4 @@ def test_mistakes_name_their_key(key, value, message):
     with config.unlocked():
         (config.data.sources.web_en if key == "changes" else config.data)[key] = value
     with pytest.raises(ValueError, match=message):
-        parse(config)
+        read(config)

@@ -23,12 +23,12 @@ def test_axes_multiply_and_values_keep_their_types():
 
 
 def test_a_zip_moves_fields_together():
-    arms = grid.zipped("data.seq_len=144,256;data.num_queries=4,16")
+    arms = grid.zipped("data.seq_len=144,256;data.image_slots=4,16")
     assert [list(arm.overrides.values()) for arm in arms] == [[144, 4], [256, 16]]
     axes = [arms, *grid.grid("seed_free=true,false")]
     assert names(axes)[:2] == [
-        "seq_len-144_num_queries-4_seed_free-true",
-        "seq_len-144_num_queries-4_seed_free-false",
+        "seq_len-144_image_slots-4_seed_free-true",
+        "seq_len-144_image_slots-4_seed_free-false",
     ]
     assert grid.product(axes)[0].overrides["seed_free"] is True
 

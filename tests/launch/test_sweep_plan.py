@@ -33,7 +33,7 @@ def test_runs_are_the_page_with_one_arms_fields(page, tmp_path):
     assert [run.name for run in runs] == ["few/seed0", "many/seed0", "few/seed1", "many/seed1"]
     want = json.loads(page.to_json())
     assert runs[1].config == want
-    want["model"]["adapter"]["num_queries"] = want["data"]["num_queries"] = 4
+    want["model"]["adapter"]["num_queries"] = 4
     want["seed"] = want["data"]["seed"] = 1
     assert runs[2].config == want
     assert runs[2].folder == tmp_path / "few" / "seed1"

@@ -178,7 +178,7 @@ def test_rows_that_share_slots_stay_on_one_device():
 def test_turns_that_do_not_divide_the_microbatches_are_named():
     """Rows would be computed with the slots of others, and lose pictures."""
     config = TrainConfig(seed=0, model=toy_model(), optim=optim_config(accumulation=3))
-    sizes = dict(rows=12, row_length=32, images=12, image_size=16, num_queries=4)
+    sizes = dict(rows=12, row_length=32, images=12)
     config.check_batch(turns=3, **sizes)
     with pytest.raises(
         ValueError, match="slot_turns=2 does not divide config.optim.accumulation=3"

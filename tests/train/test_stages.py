@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from configs import stage1, stage2, stage3
-from launch.stage import parse
+from launch.stage import read
 from qwenvl_jax import trees
 from qwenvl_jax.train import optim, step
 from qwenvl_jax.train import state as state_lib
@@ -24,7 +24,7 @@ STAGES = [stage1, stage2, stage3]
 @pytest.fixture(scope="module", params=STAGES, ids=["stage1", "stage2", "stage3"])
 def stage(request):
     """(optimiser config, start, frozen parameters, compiled step)."""
-    whole = parse(request.param.get_config())[0].optim
+    whole = read(request.param.get_config())[0].optim
     short = dict(steps=10, warmup_steps=1, peak_lr=1e-2, min_lr=1e-3, accumulation=2)
     config, model = dataclasses.replace(whole, **short), toy_model(scan_layers=True)
     tx = optim.make_optimizer(config, model.vit.layers)

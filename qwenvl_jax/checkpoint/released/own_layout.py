@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from qwenvl_jax import settings
-from qwenvl_jax.checkpoint import convert, manifest, names
+from qwenvl_jax.checkpoint import convert, manifest, model_card, names
 from qwenvl_jax.checkpoint.layouts import LINEAR
-from qwenvl_jax.checkpoint.model_card import model_card
 from qwenvl_jax.checkpoint.names import Row
 from qwenvl_jax.checkpoint.stored import Stored
 from qwenvl_jax.model.config import ModelConfig
@@ -96,7 +95,9 @@ def export(
     for path in sorted(CODE.glob("*.py")):
         shutil.copyfile(path, folder / path.name)
     shutil.copyfile(tokenizer, folder / vocabulary)
-    (folder / "README.md").write_text(model_card(stored, dtype=dtype, layout="own"), "utf-8")
+    (folder / "README.md").write_text(
+        model_card.model_card(stored, dtype=dtype, loading=model_card.OWN), "utf-8"
+    )
     manifest.write(folder, known=digests)
 
 

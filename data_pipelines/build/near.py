@@ -1,0 +1,357 @@
+"""The round of near pictures: which of two hashes of 256 bits differ in at most `near_bits`.
+
+A hash is 16 bands of 16 bits. Hashes that differ in d bits share at least 16 - d bands whole, so
+equal values of a band bring candidates together. Real pictures crowd (logos on white): a value that
+too many records share is cut by a second band, then by a third, as long as pairs must share so many:
+
+    near_bits = 12: a pair shares 4 bands, a < b < c < d, and a <= 12, b <= 13, c <= 14, d <= 15
+
+    band a = v, few records   -> compare all of them                       (NearTask)
+    band a = v, a crowd       -> cut by every band b in a+1 .. 13
+      bands a, b, few         -> compare                                   (NearTask)
+      ...
+      bands a, b, c, d, crowd -> tiles: rows i*S .. against rows j*S ..    (TileTask)
+
+A pair is found on the path of its first shared bands, at the first value that is no crowd. So the
+outcome does not depend on what counts as a crowd, and no task compares more than twice
+`pairs_at_once` pairs.
+"""
+
+import io
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64, Integer, UInt8, UInt16, UInt64
+
+from data_pipelines.build.engine import Engine
+from data_pipelines.build.hashes import BANDS
+from data_pipelines.build.keys import EVALUATION, Rows, cut_tables, join, read_tables, select
+from data_pipelines.build.marks import code, save_marks
+from data_pipelines.build.settings import DuplicateSettings
+from data_pipelines.build.shards import save_whole
+
+_LARGE = 64  # records of one band value that are worth a loop of their own
+_VALUES = 65_536
+Cut = tuple[tuple[int, int], ...]  # bands, ascending, and the value that records have there
+
+
+class CountTask(NamedTuple):
+    """Count the values of the next bands within each cut, over some tables."""
+
+    cuts: tuple[Cut, ...]
+    tables: tuple[int, int]
+    settings: DuplicateSettings
+    decided: str
+    work: str
+
+    @property
+    def path(self) -> Path:
+        return Path(self.work, f"near-counts-{len(self.cuts[0])}-{self.tables[0]}.npy")
+
+
+class NearTask(NamedTuple):
+    """Compare the records of a cut that share a value of one more band."""
+
+    cut: Cut
+    band: int
+    first: int  # values first to last - 1 of the band
+    last: int
+    crowds: tuple[int, ...]  # of these, values that are cut further and not compared here
+    settings: DuplicateSettings
+    decided: str
+    work: str
+
+    @property
+    def path(self) -> Path:
+        return Path(self.work, f"marks-near-{_name(self.cut)}band{self.band}-{self.first}.npy")
+
+
+class TileTask(NamedTuple):
+    """Compare two stretches of a crowd that no further band may cut."""
+
+    cut: Cut
+    earlier: int
+    later: int
+    side: int  # records of a stretch
+    settings: DuplicateSettings
+    decided: str
+    work: str
+
+    @property
+    def crowd(self) -> Path:
+        return Path(self.work, f"near-crowd-{_name(self.cut)}.npz")
+
+    @property
+    def path(self) -> Path:
+        return Path(self.work, f"marks-near-{_name(self.cut)}tile-{self.earlier}-{self.later}.npy")
+
+
+def near_round(
+    *, settings: DuplicateSettings, decided: Path, work: Path, engine: Engine
+) -> list[Path]:
+    """Mark what the round drops; returns the files of marks.
+
+    Args:
+      decided: the verdicts of the rounds before, which drop records from this one.
+    """
+    shared = BANDS - settings.near_bits  # bands that every near pair shares
+    side = max(2, math.isqrt(settings.pairs_at_once))
+    common = (settings, str(decided), str(work))
+    tasks: list[NearTask] = []
+    tiles: list[TileTask] = []
+    cuts: list[Cut] = [()]
+    while cuts:
+        level = len(cuts[0]) + 1
+        deeper: list[Cut] = []
+        for (cut, band), counts in _count(cuts, settings, decided, work, engine):
+            pairs = counts * (counts - 1) // 2
+            crowds = np.flatnonzero(pairs > settings.pairs_at_once).tolist()
+            inner = [(*cut, (band, value)) for value in crowds]
+            if level < shared:
+                deeper += inner
+            else:
+                tiles += [
+                    TileTask(crowd, i, j, side, *common)
+                    for crowd, value in zip(inner, crowds)
+                    for j in range(-(-int(counts[value]) // side))
+                    for i in range(j + 1)
+                ]
+            if level == 1:
+                _say_sizes(band, counts, len(crowds), work)
+            counts[crowds], pairs[crowds] = 0, 0
+            if not pairs.any():
+                continue
+            tasks += [
+                NearTask(cut, band, a, b, tuple(v for v in crowds if a <= v < b), *common)
+                for a, b in _ranges(counts / settings.rows_at_once + pairs / settings.pairs_at_once)
+            ]
+        cuts = deeper
+    engine(mark, tasks)
+    engine(collect, [tile for tile in tiles if (tile.earlier, tile.later) == (0, 0)])
+    engine(mark_tile, tiles)
+    return [task.path for task in (*tasks, *tiles)]
+
+
+def count(task: CountTask) -> None:
+    """Write (place of the cut, band, value, records) in four columns."""
+    if task.path.exists():
+        return
+    found = []
+    totals = {}
+    for _, keys, mine in _open_rows(Path(task.work), Path(task.decided), task.tables):
+        bands_NB = keys["bands"]
+        for place, cut in enumerate(task.cuts):
+            chosen = bands_NB[mine & _inside(bands_NB, cut)]
+            for band in _next_bands(cut, task.settings):
+                counts = np.bincount(chosen[:, band], minlength=_VALUES)
+                totals[place, band] = totals.get((place, band), 0) + counts
+    for (place, band), counts in totals.items():
+        values = np.flatnonzero(counts)
+        ones = np.ones(len(values), np.int64)
+        found.append(np.stack([place * ones, band * ones, values, counts[values]], axis=1))
+    table = np.concatenate([np.zeros((0, 4), np.int64), *found])
+    save_whole(task.path, _array_bytes(table))
+
+
+def mark(task: NearTask) -> None:
+    """Write which records lie near an earlier one within the task's cut and band."""
+    if task.path.exists():
+        return
+    crowds = np.array(task.crowds, np.uint16)
+    parts = []
+    for start, keys, mine in _open_rows(Path(task.work), Path(task.decided)):
+        values_N = keys["bands"][:, task.band]
+        mine &= _inside(keys["bands"], task.cut) & (task.first <= values_N) & (values_N < task.last)
+        if len(crowds):
+            mine &= ~np.isin(values_N, crowds)
+        parts.append(select(keys, "bands", mine, start))
+    groups = join(parts, "bands").by_language(across=task.settings.across_languages)
+    save_marks(task.path, [_near(group, task.band, task.settings.near_bits) for group in groups])
+
+
+def collect(task: TileTask) -> None:
+    """Write the records of a crowd to a file that its tiles read.
+
+    Of records of one source with one hash only the first is compared: the others lie near it. Where
+    evaluation pictures are in the crowd all are kept, as their verdict may be another.
+    """
+    if task.crowd.exists():
+        return
+    parts = []
+    for start, keys, mine in _open_rows(Path(task.work), Path(task.decided)):
+        parts.append(select(keys, "bands", mine & _inside(keys["bands"], task.cut), start))
+    rows, same = join(parts, "bands"), np.zeros(0, np.int64)
+    if EVALUATION not in rows.sources_N:
+        columns = (*rows.words_NW.T, rows.sources_N, rows.languages_N)
+        order = np.lexsort(columns)  # stable: the first record of a hash stays the first
+        differs = [np.diff(column[order].astype(np.uint64)) != 0 for column in columns]
+        first_N = np.r_[True, np.any(differs, axis=0)]
+        same = np.sort(order[~first_N[: len(order)]])
+        rows, same = rows.take(np.sort(order[first_N[: len(order)]])), rows.rows_N[same]
+    partial = task.crowd.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez(file, same=same, **rows._asdict())
+    partial.replace(task.crowd)
+
+
+def mark_tile(task: TileTask) -> None:
+    """Write which records of the later stretch lie near one of the earlier stretch."""
+    if task.path.exists():
+        return
+    with np.load(task.crowd, allow_pickle=False) as crowd:
+        rows, same = Rows(*(crowd[name] for name in Rows._fields)), crowd["same"]
+    stretches = [
+        rows.take(slice(place * task.side, (place + 1) * task.side))
+        for place in (task.earlier, task.later)
+    ]
+    bits, across = task.settings.near_bits, task.settings.across_languages
+    found = []
+    if task.earlier == task.later:
+        band = task.cut[-1][0]
+        found = [_near(group, band, bits) for group in stretches[1].by_language(across=across)]
+    elif len(stretches[1].rows_N):
+        together = join(stretches, "bands")
+        for group in together.by_language(across=across):
+            border = int(np.searchsorted(group.rows_N, stretches[1].rows_N[0]))
+            found.append(
+                _near_of_two(group.take(slice(border)), group.take(slice(border, None)), bits)
+            )
+    if (task.earlier, task.later) == (0, 0):
+        found.append(np.stack([same, np.full(len(same), code("near_image"))]))
+    save_marks(task.path, found)
+
+
+def _near(group: Rows, band: int, bits: int) -> Integer[np.ndarray, "2 M"]:
+    """The records that lie near an earlier one with the same value of a band."""
+    values_N = group.words_NW.view("<u2")[:, band]
+    order = np.argsort(values_N, kind="stable")
+    group, values_N = group.take(order), values_N[order]
+    nearest_N = np.zeros(len(order), np.uint8)
+    for earlier, lag in _candidates(values_N, group.words_NW[:, 0].copy(), bits):
+        differ = np.bitwise_count(group.words_NW[earlier] ^ group.words_NW[earlier + lag])
+        earlier = earlier[differ.sum(1, dtype=np.uint16) <= bits]
+        _note(nearest_N, earlier + lag, group.sources_N[earlier], group.sources_N[earlier + lag])
+    gone = np.flatnonzero(nearest_N)
+    return np.stack([group.rows_N[gone], nearest_N[gone].astype(np.int64)])
+
+
+def _near_of_two(earlier: Rows, later: Rows, bits: int) -> Integer[np.ndarray, "2 M"]:
+    """The later records that lie near one of the earlier ones."""
+    nearest_N = np.zeros(len(later.rows_N), np.uint8)
+    first_N = later.words_NW[:, 0].copy()
+    for words_W, source in zip(earlier.words_NW, earlier.sources_N):
+        near = np.flatnonzero(np.bitwise_count(first_N ^ words_W[0]) <= bits)
+        differ = np.bitwise_count(later.words_NW[near] ^ words_W)
+        near = near[differ.sum(1, dtype=np.uint16) <= bits]
+        _note(nearest_N, near, np.full(len(near), source), later.sources_N[near])
+    gone = np.flatnonzero(nearest_N)
+    return np.stack([later.rows_N[gone], nearest_N[gone].astype(np.int64)])
+
+
+def _note(
+    nearest_N: UInt8[np.ndarray, "N"],
+    places_M: Integer[np.ndarray, "M"],
+    first_M: UInt16[np.ndarray, "M"],
+    own_M: UInt16[np.ndarray, "M"],
+) -> None:
+    """Keep the least verdict of each place, from the sources of the earlier record and its own."""
+    same = np.where(first_M == own_M, code("near_image"), code("near_image_other_source"))
+    codes = np.where(first_M == EVALUATION, code("evaluation_image_near"), same)
+    known = nearest_N[places_M]
+    nearest_N[places_M] = np.where(known == 0, codes, np.minimum(known, codes))
+
+
+def _candidates(
+    values_N: UInt16[np.ndarray, "N"], words_N: UInt64[np.ndarray, "N"], bits: int
+) -> Iterator[tuple[Integer[np.ndarray, "M"], int]]:
+    """Places i, and a lag, such that i and i + lag have one value and differ little in their first
+    64 bits. Values come sorted.
+    """
+    starts = np.flatnonzero(np.diff(values_N.astype(np.int32), prepend=-1))
+    sizes = np.diff(starts, append=len(values_N))
+    for start, size in zip(starts[sizes > _LARGE], sizes[sizes > _LARGE]):
+        words = words_N[start : start + size]
+        for lag in range(1, size):  # neighbouring memory, no index: six times as fast
+            near = np.flatnonzero(np.bitwise_count(words[lag:] ^ words[:-lag]) <= bits)
+            if len(near):
+                yield start + near, lag
+    # All small groups at once: every row with the next of its value, then the next but one.
+    earlier = np.flatnonzero(np.repeat(sizes <= _LARGE, sizes))
+    for lag in range(1, _LARGE):
+        earlier = earlier[earlier + lag < len(values_N)]
+        earlier = earlier[values_N[earlier] == values_N[earlier + lag]]
+        near = np.bitwise_count(words_N[earlier] ^ words_N[earlier + lag]) <= bits
+        yield earlier[near], lag
+
+
+def _next_bands(cut: Cut, settings: DuplicateSettings) -> range:
+    """Where a near pair that shares the cut's bands, and none before or between, has its next."""
+    return range(cut[-1][0] + 1 if cut else 0, settings.near_bits + len(cut) + 1)
+
+
+def _count(
+    cuts: list[Cut], settings: DuplicateSettings, decided: Path, work: Path, engine: Engine
+) -> Iterator[tuple[tuple[Cut, int], Int64[np.ndarray, "65536"]]]:
+    """((cut, next band), records of each of its values)."""
+    tasks = [
+        CountTask(tuple(cuts), tables, settings, str(decided), str(work))
+        for tables in cut_tables(work, settings.rows_at_once)
+    ]
+    engine(count, tasks)
+    tables = [np.load(task.path, allow_pickle=False) for task in tasks]
+    table = np.concatenate([np.zeros((0, 4), np.int64), *tables])
+    for place, cut in enumerate(cuts):
+        for band in _next_bands(cut, settings):
+            own = table[(table[:, 0] == place) & (table[:, 1] == band)]
+            counts = np.zeros(_VALUES, np.int64)
+            np.add.at(counts, own[:, 2], own[:, 3])
+            yield (cut, band), counts
+
+
+def _open_rows(work: Path, decided: Path, tables: tuple[int, int] | None = None) -> Iterator[tuple]:
+    """(first row, keys, which rows have a hash and came through the rounds before) of tables."""
+    verdicts = np.load(decided, mmap_mode="r")
+    for start, keys in read_tables(work, tables):
+        yield start, keys, (verdicts[start : start + len(keys)] == 0) & keys["seen"]
+
+
+def _inside(bands_NB: UInt16[np.ndarray, "N B"], cut: Cut) -> Bool[np.ndarray, "N"]:
+    inside = np.ones(len(bands_NB), bool)
+    for band, value in cut:
+        inside &= bands_NB[:, band] == value
+    return inside
+
+
+def _ranges(load_V: Float64[np.ndarray, "V"]) -> list[tuple[int, int]]:
+    """Ranges of values whose loads add up to less than one, beside the last value's own."""
+    places = np.floor(np.cumsum(load_V) - load_V)
+    edges = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(load_V)]
+    return [(a, b) for a, b in zip(edges, edges[1:]) if load_V[a:b].any()]
+
+
+def _say_sizes(band: int, counts: Int64[np.ndarray, "65536"], crowds: int, work: Path) -> None:
+    total, largest = int(counts.sum()), int(counts.max())
+    if crowds:
+        print(
+            f"near pictures, band {band}: {total:,} hashes, the largest group of one value"
+            f" {largest:,}, {crowds} groups are cut by further bands",
+            flush=True,
+        )
+    save_whole(
+        work / f"near-sizes-band{band}.json",
+        json.dumps(dict(hashes=total, largest=largest, crowds=crowds)).encode(),
+    )
+
+
+def _name(cut: Cut) -> str:
+    return "".join(f"{band}.{value}-" for band, value in cut)
+
+
+def _array_bytes(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array, allow_pickle=False)
+    return out.getvalue()
