@@ -5,8 +5,8 @@
 Needs the torch extra. Each model is exported in float32 by the layout `own` and loaded by
 transformers. Both sides read the same prompts, an image in each, and continue them greedily; the
 error is the largest difference of logits over the largest logit. Tokens/s are those of a whole
-`generate`, the reading of its prompts included. Rounds of both sides alternate, and medians count. Without
---checkpoint, weights are the reference numbers' or random.
+`generate`, the reading of its prompts included. Rounds of both sides alternate, and medians count.
+Without --checkpoint, weights are the reference numbers' or random.
 """
 
 import argparse
@@ -192,8 +192,9 @@ def main() -> None:
     logging.disable_progress_bar()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(
-        f"{jax.devices()[0].device_kind}, {cores} cores, load {os.getloadavg()[0]:.1f}; float32;"
-        f" {torch.get_num_threads()} threads of PyTorch; {args.rows} prompts of {args.prompt}, {args.new} new tokens; medians of {args.rounds}"
+        f"{jax.devices()[0].device_kind}, {cores} cores, load {os.getloadavg()[0]:.1f}; float32,"
+        f" {torch.get_num_threads()} threads of PyTorch;"
+        f" {args.rows} prompts of {args.prompt}, {args.new} new tokens; medians of {args.rounds}"
     )
     print(
         f"{'model':<12}{'MB':>8}{'error':>10}{'equal tokens':>17}{'load s':>9}{'ours/s':>10}"

@@ -52,6 +52,9 @@ def run_export(args: argparse.Namespace) -> int:
     """Write a released directory and compare it back; 1 if that fails."""
     if not 0 < args.shard_gb < float("inf"):
         raise ValueError(f"--shard_gb={args.shard_gb} must be a number above 0")
+    if args.layout == "own" and (args.code or args.chat_format != "auto"):
+        flag = "code" if args.code else "chat_format"
+        raise ValueError(f"--{flag} is for --layout=released; --layout=own carries its own code")
     weights.export_weights(
         args.checkpoint,
         args.out,

@@ -69,3 +69,11 @@ def test_commands_of_the_docs(tmp_path, monkeypatch, capsys, kind):
     whole = Image.open(io.BytesIO(files["dog.jpg"]))
     assert found["drawn"].size == whole.size
     assert np.any(np.asarray(found["drawn"]) != np.asarray(whole.convert("RGB")))
+
+
+@pytest.mark.parametrize("flag", ["--code=released", "--chat_format=raw"])
+def test_flags_of_the_other_layout_are_refused(tmp_path, capsys, flag):
+    """Ignored in silence, a user would look for the released code in the export."""
+    arguments = [f"--checkpoint={tmp_path}", f"--out={tmp_path / 'out'}", flag]
+    assert convert.main(["export", "--layout=own", *arguments]) == 2
+    assert f"{flag.split('=')[0]} is for --layout=released" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def new_tokens(export, ids, mask, images, **options) -> np.ndarray:
         attention_mask=mask,
         pixel_values=pixels,
         max_new_tokens=NEW,
-        min_new_tokens=NEW,
+        eos_token_id=None,
         **options,
     )
     return out[:, ids.shape[1] :].numpy()
@@ -207,7 +207,7 @@ def test_beams_are_ours(exported, kind):
             export.config, export.params, tokens, sizes, images,
             max_new_tokens=NEW, stop_ids=(), beams=3,
         )  # fmt: skip
-    got = new_tokens(export, *padded_left(tokens, sizes), images, num_beams=3, eos_token_id=None)
+    got = new_tokens(export, *padded_left(tokens, sizes), images, num_beams=3)
     np.testing.assert_array_equal(got, want)
     greedy = new_tokens(export, *padded_left(tokens, sizes), images)
     assert (got != greedy).any()  # else the beams were never used
