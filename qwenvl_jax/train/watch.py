@@ -41,6 +41,7 @@ class Watch:
         self._stop = threading.Event()
 
     def __enter__(self) -> "Watch":
+        self._last = time.monotonic()  # a run may hang in its first step too
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
         return self
@@ -73,9 +74,9 @@ class Watch:
             beats += 1
             if self._client:
                 self._look_at_others(f"{beats} {self._step}", seen)
-            limit = max(LEAST, TIMES * statistics.median(self._took)) if self._took else None
+            limit = max(LEAST, TIMES * statistics.median(self._took or (0.0,)))
             stood = time.monotonic() - self._last
-            if limit and stood > limit and not self._told:
+            if stood > limit and not self._told:
                 self._told = True
                 self._tell(stood, seen)
 
