@@ -2,7 +2,8 @@
 
 python launch/convert.py import --qwen_vl=DIR --out=WORKDIR
 python launch/convert.py import --vit=OPENCLIP --decoder=QWEN_7B --out=WORKDIR
-python launch/convert.py export --checkpoint=WORKDIR --out=DIR [--dtype=float32] [--shard_gb=2]
+python launch/convert.py export --checkpoint=WORKDIR --out=DIR [--dtype=float32] [--code=DIR]
+python launch/convert.py export --layout=own ..    with the PyTorch code that loads it
 python launch/convert.py verify --checkpoint=WORKDIR --out=DIR
 python launch/convert.py parity DIR    our numbers beside recorded ones, one line a case
 """
@@ -53,7 +54,13 @@ def run_export(args: argparse.Namespace) -> int:
         raise ValueError(f"--shard_gb={args.shard_gb} must be a number above 0")
     command_line.writable(args.out, "--out")
     weights.export_weights(
-        args.checkpoint, args.out, dtype=args.dtype, shard_bytes=int(args.shard_gb * 1e9)
+        args.checkpoint,
+        args.out,
+        layout=args.layout,
+        dtype=args.dtype,
+        shard_bytes=int(args.shard_gb * 1e9),
+        code=args.code,
+        chat_format=args.chat_format,
     )
     return run_verify(args)
 
@@ -92,8 +99,21 @@ def make_parser() -> command_line.Parser:
         command.add_argument("--out", required=True, help="the directory in the released layout")
         command.set_defaults(run=run)
         if name == "export":
+            command.add_argument(
+                "--layout",
+                default="released",
+                choices=("released", "own"),
+                help="own: with the PyTorch code that loads any model of ours",
+            )
             command.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
             command.add_argument("--shard_gb", type=float, default=5.0, help="10^9 bytes a file")
+            command.add_argument("--code", help="a folder with the released .py files to copy in")
+            command.add_argument(
+                "--chat_format",
+                default="auto",
+                choices=("auto", "raw", "chatml"),
+                help="of generation_config.json; auto: by what the model was trained on",
+            )
     command = commands.add_parser("parity", help="compare with recorded numbers")
     command.add_argument("directory", help="holds config.json, model.safetensors, cases.npz")
     command.set_defaults(run=run_parity)

@@ -2,20 +2,24 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from qwenvl_jax import settings
-from qwenvl_jax.checkpoint import exported, names, run_config, vocabulary
-from qwenvl_jax.checkpoint.exported import Check
-from qwenvl_jax.checkpoint.imported import import_parameters
+from launch.chat_format import keep_generation, trained_format
+from launch.source_settings import take_settings
+from qwenvl_jax import settings, trees
+from qwenvl_jax.checkpoint import convert, exported, names, run_config, vocabulary
+from qwenvl_jax.checkpoint.exported import Check, Export
+from qwenvl_jax.checkpoint.imported import import_parameters, verify_sources
 from qwenvl_jax.checkpoint.manager import Checkpoints
 from qwenvl_jax.checkpoint.policy import CheckpointConfig
-from qwenvl_jax.checkpoint.released_config import model_config
+from qwenvl_jax.checkpoint.released import own_layout
+from qwenvl_jax.checkpoint.released_code import Vocabulary
 from qwenvl_jax.checkpoint.stored import Stored
 from qwenvl_jax.inference import round_trip
 from qwenvl_jax.model.config import ModelConfig
@@ -44,14 +48,22 @@ def load_page(page: str) -> ConfigDict:
 
 
 def import_weights(
-    sources: Mapping[str, str], workdir: str | Path, *, page: str, verify: bool = True
+    sources: Mapping[str, str],
+    workdir: str | Path,
+    *,
+    page: str,
+    verify: bool = True,
+    say: Callable[[str], None] = print,
 ) -> None:
     """Write a work directory whose step 0 holds the sources' parameters, the rest at random.
+
+    Sizes and settings that a source's configuration states take the place of the page's.
 
     Args:
       sources: `qwen_vl`, `vit`, `decoder` -> directory or file.
       page: the config page that says the rest of the run's config.
       verify: compare a source's files with its manifest first, where it has one.
+      say: is told each setting that a source gives another value than the page.
 
     Raises:
       ValueError: nothing is given, the work directory is not empty, a source does not fit, or this
@@ -69,18 +81,31 @@ def import_weights(
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         # A source, say, whose own config.json would be lost.
         raise ValueError(f"import: {workdir} is not empty; name a new directory")
+    if verify:
+        verify_sources(sources)
     config = load_page(page)
-    directory = Path(sources.get("qwen_vl", ""))
-    if "qwen_vl" in sources and (directory / "config.json").is_file():
-        _take_sizes(config, json.loads((directory / "config.json").read_text("utf-8")))
+    for line in take_settings(config, sources):
+        say(line)
     model = settings.build(ModelConfig, config.model.to_dict(), "config.model")
     # Copies along `data` would only be thrown away again: every device holds another part.
     mesh = make_mesh(MeshConfig(data=1, fsdp=-1, tensor=config.mesh.tensor))
     shardings = rules.parameter_shardings(mesh, names.parameter_shapes(model))
-    params = import_parameters(model, sources, shardings=shardings, seed=config.seed, verify=verify)
+    params = import_parameters(model, sources, shardings=shardings, seed=config.seed)
     plain = json.loads(config.to_json())
     workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        _save(workdir, plain, params, sources)
+    except BaseException:
+        # It was empty before: half a work directory would only stand in the next one's way.
+        shutil.rmtree(workdir)
+        raise
+
+
+def _save(workdir: Path, plain: dict, params: trees.Tree, sources: Mapping[str, str]) -> None:
     run_config.write(workdir, plain)
+    keep_generation(sources, workdir)
+    if plain["data"]["tokenizer"]:
+        vocabulary.keep(workdir, plain["data"]["tokenizer"])
     checkpoints = Checkpoints(workdir, CheckpointConfig(), plain)
     checkpoints.save(
         0,
@@ -90,30 +115,53 @@ def import_weights(
         data=np.zeros((0, 0), np.int64),
     )
     checkpoints.close()
-
-
-def _take_sizes(config: ConfigDict, released: dict) -> None:
-    """The released directory's sizes in place of the page's."""
-    model = model_config(released)
-    for tower in ("vit", "adapter", "decoder"):
-        for key in config.model[tower]:
-            config.model[tower][key] = getattr(getattr(model, tower), key)
+    # Looked at while it was copied; an error in the writer's threads would end in many tracebacks.
+    leaves = trees.flatten(params).values()
+    convert.refuse_not_finite(leaf for leaf in leaves if isinstance(leaf, convert.Reader))
 
 
 def export_weights(
-    workdir: str | Path, folder: str | Path, *, dtype: str, shard_bytes: int
+    workdir: str | Path,
+    folder: str | Path,
+    *,
+    layout: str = "released",
+    dtype: str,
+    shard_bytes: int,
+    code: str | Path | None = None,
+    chat_format: str = "auto",
+    say: Callable[[str], None] = print,
 ) -> None:
-    """Write a work directory's newest step as a directory in the released layout."""
+    """Write a work directory's newest step as a directory in the layout `released` or `own`.
+
+    Args:
+      code: a folder with the released `.py` files to copy in.
+      chat_format: `raw` or `chatml`, or `auto`: by what the model was trained on.
+      say: is told the format with its reason, and what the released code cannot run.
+    """
     stored = Stored(workdir)
     tokenizer = _tokenizer(stored)
-    exported.export(
-        stored,
-        folder,
-        tokenizer=Path(tokenizer.path),
-        eos_id=tokenizer.specials.eos,
-        dtype=dtype,
-        shard_bytes=shard_bytes,
-    )
+    if layout == "own":
+        special = tokenizer.specials
+        own_layout.export(
+            stored,
+            Path(folder),
+            tokenizer=Path(tokenizer.path),
+            stop_ids=(special.eos, special.im_end, special.im_start),
+            dtype=dtype,
+            shard_bytes=shard_bytes,
+        )
+        return
+    chosen, why = trained_format(stored) if chat_format == "auto" else (chat_format, "as asked")
+    special = tokenizer.specials
+    words = Vocabulary(
+        Path(tokenizer.path), tokenizer.vocab_size, special.eos, special.im_start, special.im_end,
+        special.img,
+    )  # fmt: skip
+    options = Export(dtype, shard_bytes, None if code is None else Path(code), chosen == "chatml")
+    notes = exported.export(stored, folder, vocabulary=words, options=options)
+    say(f"generation_config.json: chat_format {chosen} ({why})")
+    for note in notes:
+        say(f"note: {note}")
 
 
 def verify(workdir: str | Path, folder: str | Path) -> Iterator[Check]:

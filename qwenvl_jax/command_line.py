@@ -40,7 +40,9 @@ def start(main: Callable[[Sequence[str]], int | None], *, required: Sequence[str
                 if flags.FLAGS[flag].value is None:
                     raise ValueError(f"--{flag} is missing; `{name}.py --help` tells all flags")
             if len(rest) > 1:
-                raise ValueError(f"{rest[1]!r} is no flag; did you mean --{rest[1]}?")
+                known = rest[1].split("=")[0] in flags.FLAGS
+                hint = f"; did you mean --{rest[1]}?" if known else ""
+                raise ValueError(f"{rest[1]!r} is no flag{hint}")
         except (flags.Error, ValueError, *FILES) as error:
             _end(name, error, MISTAKE, debug="--debug" in arguments)
         return rest
@@ -133,6 +135,8 @@ def writable(folder: str | Path, flag: str) -> None:
     if "://" in str(folder):
         raise ValueError(f"{flag}={folder}: URLs are not taken; mount the bucket as a folder")
     root = Path(folder).absolute()
+    if root.is_file():
+        raise ValueError(f"{flag}={folder} is a file, not a folder")
     missing = [path for path in (root, *root.parents) if not path.exists()]
     probe, made = root / ".writable", []
     try:
@@ -165,5 +169,7 @@ def _end(name: str, error: BaseException, code: int, *, debug: bool) -> NoReturn
 def _say(name: str, error: BaseException, code: int, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    print(f"{name}: {error}", file=sys.stderr)
+    known = isinstance(error, FILES) and error.filename and error.strerror
+    text = f"{error.filename}: {error.strerror}" if known else str(error)
+    print(f"{name}: {text}", file=sys.stderr)
     return code

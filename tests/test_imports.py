@@ -10,25 +10,30 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# What a package may import of ours, beside itself. `endings`, `settings`, `trees` and `batch` are
-# the ground floor.
-GROUND = {f"qwenvl_jax.{name}" for name in ("trees", "batch", "settings", "endings")}
+# What a package may import of ours, beside itself. `endings`, `settings`, `trees`, `batch` and
+# `git_lfs` are the ground floor.
+GROUND = {f"qwenvl_jax.{name}" for name in ("trees", "batch", "settings", "endings", "git_lfs")}
 ALLOWED = {
     "qwenvl_jax.endings": set(),
     "qwenvl_jax.command_line": {"qwenvl_jax.endings"},
     "qwenvl_jax.trees": set(),
     "qwenvl_jax.batch": set(),
     "qwenvl_jax.settings": set(),
+    "qwenvl_jax.git_lfs": set(),
     "qwenvl_jax.parallel": GROUND,
     "qwenvl_jax.model": GROUND | {"qwenvl_jax.parallel"},
-    "qwenvl_jax.text": {"qwenvl_jax.batch"},
+    "qwenvl_jax.text": {"qwenvl_jax.batch", "qwenvl_jax.git_lfs"},
     "qwenvl_jax.image": {"qwenvl_jax.batch"},
     "qwenvl_jax.checkpoint": GROUND | {"qwenvl_jax.parallel", "qwenvl_jax.model"},
 }
 ALLOWED["qwenvl_jax.inference"] = ALLOWED["qwenvl_jax.checkpoint"] | {"qwenvl_jax.checkpoint"}
 ALLOWED["qwenvl_jax.eval"] = ALLOWED["qwenvl_jax.inference"] | {"qwenvl_jax.inference"}
 ALLOWED["qwenvl_jax.train"] = ALLOWED["qwenvl_jax.eval"]
-FILES = sorted([*ROOT.glob("qwenvl_jax/**/*.py"), *ROOT.glob("data_pipelines/**/*.py")])
+# Files that an export carries: PyTorch code for transformers. They stand alone.
+CARRIED = sorted(ROOT.glob("qwenvl_jax/checkpoint/released/torch/*.py"))
+FILES = sorted(
+    {*ROOT.glob("qwenvl_jax/**/*.py"), *ROOT.glob("data_pipelines/**/*.py")} - {*CARRIED}
+)
 
 
 def imports(path: Path) -> set[str]:
@@ -66,6 +71,26 @@ def test_direction(path):
         assert top not in ("tensorflow", "pickle"), f"{path} imports {module}"
 
 
+def test_carried_files_stand_alone():
+    """In an export's directory there is neither this library nor JAX."""
+    known = {"torch", "transformers", "numpy", "PIL", "sentencepiece", "tiktoken"}
+    assert CARRIED
+    for path in CARRIED:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert node.level == 1 and path.with_name(f"{node.module}.py") in CARRIED, path
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                modules = [getattr(node, "module", None) or a.name for a in node.names]
+                for top in {module.split(".")[0] for module in modules}:
+                    assert top in known | sys.stdlib_module_names, f"{path} imports {top}"
+
+
+def test_carried_files_are_not_imported():
+    """They import torch, which the library does without."""
+    for path in FILES:
+        assert not any("released.torch" in module for module in imports(path)), path
+
+
 def test_every_package_has_its_place():
     """A new package without a line in the table would be free to import anything."""
     names = {f"qwenvl_jax.{path.stem}" for path in (ROOT / "qwenvl_jax").iterdir()}
@@ -96,5 +121,5 @@ def test_offline_jobs_need_no_jax():
 
 def test_no_file_is_long():
     """One idea a file."""
-    for path in [*FILES, *ROOT.glob("launch/*.py"), *ROOT.glob("tests/**/*.py")]:
+    for path in [*FILES, *CARRIED, *ROOT.glob("launch/*.py"), *ROOT.glob("tests/**/*.py")]:
         assert len(path.read_text("utf-8").splitlines()) <= 300, path

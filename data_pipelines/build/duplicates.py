@@ -22,8 +22,16 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from data_pipelines.build.engine import Engine
-from data_pipelines.build.keys import EVALUATION, KEYS, Rows, join, read_tables, select, words
-from data_pipelines.build.keys import write_listing
+from data_pipelines.build.keys import (
+    EVALUATION,
+    KEYS,
+    Rows,
+    join,
+    read_tables,
+    select,
+    words,
+    write_listing,
+)
 from data_pipelines.build.marks import RULES, code, merge_marks, save_marks
 from data_pipelines.build.near import near_round
 from data_pipelines.build.settings import DuplicateSettings

@@ -83,6 +83,7 @@ class StreamConfig:
     decode: Way = "exact"  # or "fast": pixels a little off, in a third of the time
     num_workers: int = 0  # processes; 0 reads in the trainer's own
     prefetch: int = 4  # rows that a worker prepares ahead
+    max_refused: float = 0.5  # share of a source's records; above it the run ends
     verify: bool = True  # compare shards with their manifests' sha256 while they are read
 
     def __post_init__(self):
@@ -92,6 +93,8 @@ class StreamConfig:
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise ValueError(f"config.data.{name}={getattr(self, name)}: at least {minimum}")
+        if not 0 < self.max_refused <= 1:
+            raise ValueError(f"config.data.max_refused={self.max_refused} must be in (0, 1]")
         if self.decode not in get_args(Way):
             raise ValueError(f"config.data.decode={self.decode!r} is neither exact nor fast")
         if not self.sources:

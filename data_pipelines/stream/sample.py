@@ -11,6 +11,7 @@ from jaxtyping import Int32, UInt8
 
 from data_pipelines.schema import Record, unpack
 from data_pipelines.stream.config import StreamConfig
+from data_pipelines.stream.cut import CUT, whole_images
 from qwenvl_jax.batch import IGNORE
 from qwenvl_jax.image import decode as images
 from qwenvl_jax.text import chatml, prompts
@@ -61,11 +62,18 @@ def make_text(data: bytes, config: StreamConfig, tokenizer: Tokenizer) -> Text |
         )
     except ValueError:
         return "no_prompt"  # fields that the record's task cannot be written with
+    files = record.images
     if len(tokens) > config.seq_len:
-        return "too_long"
+        pad, queries = tokenizer.specials.imgpad, config.num_queries
+        may = record.meta.get(CUT)
+        shown = whole_images(tokens, config.seq_len, imgpad=pad, num_queries=queries)
+        if not may or shown is None:
+            return "too_long"
+        tokens, supervised = tokens[: config.seq_len], supervised[: config.seq_len]
+        files = files[:shown]
     targets = np.full(len(tokens), IGNORE, np.int32)
     np.copyto(targets[:-1], tokens[1:], where=supervised[1:])
-    return Text(tokens, targets, record.images)
+    return Text(tokens, targets, files)
 
 
 def add_images(text: Text, config: StreamConfig) -> Sample | str:

@@ -5,15 +5,18 @@ row are saved as positions (see `state.py`), and read and decoded again on resto
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from jaxtyping import Int64
 
+from data_pipelines.schema import unpack
 from data_pipelines.stream.config import StreamConfig
 from data_pipelines.stream.mixture import Mixture
 from data_pipelines.stream.order import record_at
 from data_pipelines.stream.pack import pack
 from data_pipelines.stream.readers import Damaged
+from data_pipelines.stream.refusals import Refusals
 from data_pipelines.stream.sample import REASONS, Sample, Text, add_images, make_text
 from data_pipelines.stream.source import ShardedSource
 from data_pipelines.stream.state import fingerprint, split_state
@@ -40,7 +43,11 @@ class VirtualShard:
         parts = split_state(state, config)
         self._fingerprint, self._emitted = parts.fingerprint, parts.emitted
         self._first, self._rows = parts.step, 0
-        self._taken, self._before = parts.taken, parts.before
+        self._taken, self._accepted, self._before = parts.taken, parts.accepted, parts.before
+        self._refusals = [
+            Refusals(source.name, config.max_refused, partial(self._about, number))
+            for number, source in enumerate(config.sources)
+        ]
         self._weights = config.weights_at(max(parts.step - 1, 0))
         self._mixture = self._mix()
         self._free = 0  # image slots of the group that the next row belongs to
@@ -55,8 +62,8 @@ class VirtualShard:
         waiting = np.full((self._config.look_ahead, 2), -1, np.int64)
         for place, (source, position, _) in enumerate(self._waiting):
             waiting[place] = source, position
-        counters = [*self._taken, *self._before, *self._skipped.values(), self._emitted]
-        head = [self._fingerprint, self._step(), *counters]
+        sources = [*self._taken, *self._accepted, *self._before]
+        head = [self._fingerprint, self._step(), *sources, *self._skipped.values(), self._emitted]
         return np.concatenate([np.asarray(head, np.int64), waiting.ravel()])
 
     def _step(self) -> int:
@@ -70,7 +77,7 @@ class VirtualShard:
     def _follow_weights(self) -> None:
         weights = self._config.weights_at(self._step())
         if weights != self._weights:
-            self._weights, self._before = weights, list(self._taken)
+            self._weights, self._before = weights, list(self._accepted)
             self._mixture = self._mix()
             # The batch under way has seen the change, so a state after it depends on it.
             self._fingerprint = fingerprint(self._config, self._sources, self._step() + 1)
@@ -112,10 +119,15 @@ class VirtualShard:
             texts = [self._read(source, position) for source, position in drawn]
             for (source, position), text in zip(drawn, texts, strict=True):
                 sample = text if isinstance(text, str) else add_images(text, self._config)
-                if isinstance(sample, Sample):
+                taken = isinstance(sample, Sample)
+                index = self.index(source, position)
+                self._refusals[source].see("" if taken else sample, index)
+                if taken:
                     self._waiting.append((source, position, sample))
                     refused = 0
                     continue
+                # It does not count: the mixture gives the source's place to its next record.
+                self._accepted[source] -= 1
                 self._skipped[sample] += 1
                 refused += 1
                 if refused == GIVE_UP:
@@ -124,11 +136,19 @@ class VirtualShard:
                         f"config.data.sources: {GIVE_UP} records in a row were refused: {counts}"
                     )
 
+    def _about(self, source: int, index: int) -> str:
+        """The key of a record, or what is wrong with the record."""
+        try:
+            return unpack(self._sources[source][index]).key
+        except (Damaged, ValueError) as error:
+            return f"record {index}: {error}"
+
     def _draw(self) -> tuple[int, int]:
         """The next source and the position in it."""
-        since = [t - b for t, b in zip(self._taken, self._before, strict=True)]
+        since = [t - b for t, b in zip(self._accepted, self._before, strict=True)]
         source = self._mixture.next(since)
         self._taken[source] += 1
+        self._accepted[source] += 1
         return source, self._taken[source] - 1
 
     def row(self) -> Batch:

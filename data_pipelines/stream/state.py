@@ -1,7 +1,8 @@
 """The state of a virtual shard: one vector of int64, so that a row can carry it.
 
-    [fingerprint | batches | taken of each source | of these before the weights last changed |
-     skipped for each reason | samples emitted | waiting (source, position) x look_ahead]
+    [fingerprint | batches | read of each source | of these accepted | of those before the weights
+     last changed | skipped for each reason | samples emitted | waiting (source, position) x
+     look_ahead]
 
 The numbers are those after a whole batch: a state from within one is not to be continued. Positions
 count the shard's own reads of a source.
@@ -24,7 +25,8 @@ class State(NamedTuple):
 
     fingerprint: int
     step: int  # the batch that comes next
-    taken: list[int]
+    taken: list[int]  # reads of each source
+    accepted: list[int]  # that became samples: what the mixture counts
     before: list[int]
     skipped: list[int]
     emitted: int
@@ -45,7 +47,7 @@ def fingerprint(config: StreamConfig, sources: Sequence[ShardedSource], step: in
 
 def first_state(config: StreamConfig, sources: Sequence[ShardedSource]) -> Int64[np.ndarray, " S"]:
     """The state of a virtual shard that has read nothing."""
-    counters = np.zeros(1 + 2 * len(sources) + len(REASONS) + 1, np.int64)
+    counters = np.zeros(1 + 3 * len(sources) + len(REASONS) + 1, np.int64)
     waiting = np.full(2 * config.look_ahead, -1, np.int64)
     head = np.array([fingerprint(config, sources, 0)], np.int64)
     return np.concatenate([head, counters, waiting])
@@ -75,13 +77,16 @@ def split_state(state: Int64[np.ndarray, " S"], config: StreamConfig) -> State:
       ValueError: the vector's length is not what the config's geometry gives.
     """
     sources, reasons = len(config.sources), len(REASONS)
-    sizes = [1, 1, sources, sources, reasons, 1, 2 * config.look_ahead]
+    sizes = [1, 1, sources, sources, sources, reasons, 1, 2 * config.look_ahead]
+    if len(state) == sum(sizes) - sources:  # of a version that counted every read
+        head = 2 + sources
+        state = np.concatenate([state[:head], state[2:head], state[head:]])
     if len(state) != sum(sizes):
         raise ValueError(
             f"the saved data state has {len(state)} numbers a shard, this config's has"
             f" {sum(sizes)}: config.data.sources or config.data.look_ahead have changed"
         )
     parts = [part.tolist() for part in np.split(state, np.cumsum(sizes)[:-1])]
-    [mark], [step], taken, before, skipped, [emitted], waiting = parts
+    [mark], [step], taken, accepted, before, skipped, [emitted], waiting = parts
     pairs = [pair for pair in zip(waiting[::2], waiting[1::2], strict=True) if pair[0] >= 0]
-    return State(mark, step, taken, before, skipped, emitted, pairs)
+    return State(mark, step, taken, accepted, before, skipped, emitted, pairs)

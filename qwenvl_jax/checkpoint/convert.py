@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,15 @@ import numpy as np
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import blocks, manifest, names
 from qwenvl_jax.checkpoint import safetensors_writer as writer
+from qwenvl_jax.checkpoint.finite import all_finite
 from qwenvl_jax.checkpoint.names import Row
 from qwenvl_jax.checkpoint.weights import Weights
 from qwenvl_jax.model.config import ModelConfig
 
 INDEX = "model.safetensors.index.json"
+# What quantised files hold beside or in place of a `weight`.
+_QUANTISED = {"qweight", "qzeros", "scales", "g_idx", "absmax", "quant_map", "SCB", "weight_scale"}
+_FLOATS = {np.dtype(kind) for kind in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)}
 DTYPES = {"bfloat16": np.dtype(ml_dtypes.bfloat16), "float32": np.dtype(np.float32)}
 
 
@@ -25,13 +29,31 @@ def check(config: ModelConfig, weights: Weights, *, rows: Sequence[Row] = names.
     """Whether a file's tensors are those that `rows` read for this configuration.
 
     Raises:
-      ValueError: lists every missing, unexpected and mis-shaped name with what was expected.
+      ValueError: quantised tensors, or tensors of a dtype that no model here has; or lists every
+        missing, unexpected and mis-shaped name with what was expected.
     """
+    _refuse_quantised(weights)
     expected = names.released_shapes(config, rows)
     expected.pop(names.POSITIONS, None)  # computed, never read
     known = [n for n in weights.names if n in expected or not names.is_ignored(n, rows)]
     got = {name: jax.ShapeDtypeStruct(weights.shape(name), np.float32) for name in known}
     trees.check_same_shapes(expected, got, what=f"weights {weights.path}")
+    kinds = {name: weights.dtype(name) for name in expected}
+    wrong = [f"{name} is {kind}" for name, kind in kinds.items() if kind not in _FLOATS]
+    if wrong:
+        raise ValueError(
+            f"weights {weights.path}: {len(wrong)} tensors are of a dtype that is not read:"
+            f" {', '.join(wrong[:5])}; read are {', '.join(sorted(map(str, _FLOATS)))}"
+        )
+
+
+def _refuse_quantised(weights: Weights) -> None:
+    for name in weights.names:
+        if name.rpartition(".")[2] in _QUANTISED:
+            raise ValueError(
+                f"weights {weights.path}: tensor {name!r} belongs to quantised weights (GPTQ, AWQ"
+                " or bitsandbytes); take the release in bfloat16"
+            )
 
 
 def load(
@@ -63,7 +85,10 @@ def load(
 
 
 class Reader:
-    """One of our parameters in a file: its shape and dtype, and any slice of it."""
+    """One of our parameters in a file: its shape and dtype, and any slice of it.
+
+    Its dtype is the file's, but float32 for float64 and for layers of several dtypes.
+    """
 
     def __init__(self, weights: Weights, row: Row, shape: tuple[int, ...], dtype: Any):
         self.shape = shape
@@ -71,35 +96,62 @@ class Reader:
         self._layers = shape[0] if "{i}" in row.released else 0
         stored = {weights.dtype(name) for name in self._names()}
         kept = stored.pop() if len(stored) == 1 else np.dtype(np.float32)
+        kept = np.dtype(np.float32) if kept == np.float64 else kept  # wider than any model here
         self.dtype = np.dtype(kept if dtype is None else dtype)
         self.ndim, self.size = len(shape), math.prod(shape)
+        self.not_finite: set[str] = set()  # tensors with NaN or infinity in what was read so far
 
     def _names(self) -> list[str]:
         released = self._row.released
         return [released.format(i=i) for i in range(self._layers)] if self._layers else [released]
 
     def __call__(self, index: tuple[slice, ...] = ()) -> np.ndarray:
-        """The slice at `index` (all of it by default)."""
+        """The slice at `index` (all of it by default).
+
+        Raises:
+          ValueError: NaN or infinity in what was read so far; names the tensors.
+        """
         index = (*index, *[slice(None)] * (len(self.shape) - len(index)))
         sizes = [len(range(*s.indices(n))) for s, n in zip(index, self.shape)]
         out = np.empty(sizes, self.dtype)
         self.fill(out, index)
+        refuse_not_finite([self])
         return out
 
     def fill(self, out: np.ndarray, index: tuple[slice, ...]) -> None:
-        """Put the slice at `index`, a slice for every dim, into an array of its shape."""
+        """Put the slice at `index`, a slice for every dim, into an array of its shape.
+
+        NaN and infinity do not stop it: `not_finite` has the tensors' names afterwards.
+        """
         if not self._layers:
-            blocks.copy(out, self._tensor(self._row.released, self.shape)[index])
+            self._copy(out, self._row.released, self.shape, index)
             return
         for place, i in enumerate(range(*index[0].indices(self._layers))):
-            tensor = self._tensor(self._row.released.format(i=i), self.shape[1:])
-            blocks.copy(out[place], tensor[index[1:]])
+            name = self._row.released.format(i=i)
+            self._copy(out[place], name, self.shape[1:], index[1:])
+
+    def _copy(self, out: Any, name: str, shape: tuple[int, ...], index: tuple[slice, ...]) -> None:
+        blocks.copy(out, self._tensor(name, shape)[index])
+        if not all_finite(out):
+            self.not_finite.add(f"{name} of {self._weights.path}")
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         tensor = self._weights.read(name)
         if self._row.third is not None:
             tensor = np.split(tensor, 3)[self._row.third]
         return self._row.layout.load(tensor, shape)
+
+
+def refuse_not_finite(readers: Iterable[Reader]) -> None:
+    """Check what readers have read so far.
+
+    Raises:
+      ValueError: NaN or infinity; names the tensors and their folders.
+    """
+    bad = sorted(set().union(*(reader.not_finite for reader in readers)))
+    if bad:
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        raise ValueError(f"weights hold NaN or infinity: {', '.join(bad[:5])}{more}")
 
 
 def readers(
@@ -132,6 +184,7 @@ def save(
     folder: str | Path,
     *,
     config: ModelConfig,
+    rows: Sequence[Row] = names.TABLE,
     dtype: str = "bfloat16",
     shard_bytes: int = 5 * 10**9,
 ) -> dict[manifest.State, str]:
@@ -153,9 +206,9 @@ def save(
     if list(folder.glob("*.safetensors*")):
         raise ValueError(f"{folder} already holds weights; export into a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = released_tensors(config, dtype)
+    tensors = released_tensors(config, dtype, rows)
     shards = writer.plan(tensors, shard_bytes)
-    stream = names.export(params)
+    stream = names.export(params, rows)
     digests = {}
     for shard in shards:
         digest = writer.write(folder, shard, stream)
@@ -168,7 +221,9 @@ def save(
     return digests
 
 
-def released_tensors(config: ModelConfig, dtype: str) -> list[writer.Tensor]:
+def released_tensors(
+    config: ModelConfig, dtype: str, rows: Sequence[Row] = names.TABLE
+) -> list[writer.Tensor]:
     """What an export consists of, in the order in which `names.export` makes it.
 
     Raises:
@@ -178,5 +233,5 @@ def released_tensors(config: ModelConfig, dtype: str) -> list[writer.Tensor]:
         raise ValueError(f"dtype {dtype!r} must be one of {', '.join(DTYPES)}")
     return [
         writer.Tensor(name, x.shape, DTYPES["float32" if name == names.POSITIONS else dtype])
-        for name, x in names.released_shapes(config).items()
+        for name, x in names.released_shapes(config, rows).items()
     ]

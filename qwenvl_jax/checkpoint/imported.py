@@ -11,6 +11,7 @@ from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import convert, names, resized
 from qwenvl_jax.checkpoint.released_config import require_released_adapter
 from qwenvl_jax.checkpoint.resized import ResizeQueries
+from qwenvl_jax.checkpoint.source_config import open_source, require_same
 from qwenvl_jax.checkpoint.weights import Weights, open_weights
 from qwenvl_jax.model import qwenvl
 from qwenvl_jax.model.config import ModelConfig
@@ -50,7 +51,7 @@ def load_towers(
       ValueError: a source that is missing, damaged or does not fit; names file and tensors.
     """
     if verify:
-        _verify(sources)
+        verify_sources(sources)
     given: trees.Tree = {}
     wanted = names.parameter_shapes(config)
     for tower, path in sources.items():
@@ -65,7 +66,12 @@ def load_towers(
     return given
 
 
-def _verify(sources: Mapping[str, str | Path]) -> None:
+def verify_sources(sources: Mapping[str, str | Path]) -> None:
+    """Compare the sources' files with their manifests, where they have one.
+
+    Raises:
+      ValueError: a damaged or missing file; names it.
+    """
     for path in {str(path) for path in sources.values()}:
         open_weights(path).verify()
 
@@ -75,7 +81,8 @@ def _open(
 ) -> tuple[Weights, tuple[names.Row, ...], ModelConfig]:
     if tower == "adapter":
         require_released_adapter(config)
-    weights = open_weights(path)
+    weights, described = open_source(path, tower)
+    require_same(config, tower, described)
     rows = names.rows_in(weights.names, {tower})
     return weights, rows, resized.stored_config(config, weights, rows, resize_queries)
 
@@ -86,7 +93,6 @@ def import_parameters(
     *,
     shardings: trees.Tree,
     seed: int,
-    verify: bool = True,
 ) -> trees.Tree:
     """All parameters for `Checkpoints.save`: readers of the files, and arrays of what is made.
 
@@ -97,13 +103,10 @@ def import_parameters(
       sources: what to read (`qwen_vl`, or a tower: `vit`, `decoder`) -> directory or file. A tower
         that is named goes before the same tower of the whole model.
       shardings: of all parameters, for those that are made.
-      verify: compare files with the manifest of an export first.
 
     Raises:
       ValueError: a source that is missing, damaged or does not fit; names file and tensors.
     """
-    if verify:
-        _verify(sources)
     wanted = names.parameter_shapes(config)
     shapes = trees.flatten(wanted)
     known: dict[str, Any] = {}

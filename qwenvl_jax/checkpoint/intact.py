@@ -3,6 +3,7 @@
 A step's manifest is part of the same atomic rename as the step, so a whole step has one.
 """
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,11 @@ def newest(root: Path, *, verify: bool, frozen: bool = True) -> int:
     if not verify:
         return found[0]
     reasons = []
+    shared = functools.cache(lambda name: agreed_frozen_damage(root, name))  # read once
     for step in found:
         reason = agreed_damage(root, step)
         if not reason and frozen:
-            reason = agreed_frozen_damage(root, read_meta(root, step)["frozen"])
+            reason = shared(read_meta(root, step)["frozen"])
             reason += reason and " (training this work directory again makes them anew)"
         if not reason:
             return step

@@ -1,6 +1,7 @@
 """The page beside an export: what the weights are, how they were trained, how they score."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +10,41 @@ from qwenvl_jax.checkpoint.stored import Stored
 _FIGURES = ("loss", "samples_read", "tokens", "images", "padding")
 
 
-def model_card(stored: Stored, *, dtype: str) -> str:
-    """Markdown: training config, data figures and eval scores, as far as the work directory has
-    them.
+OWN = (
+    "`AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True)` and"
+    " `AutoProcessor.from_pretrained(DIR, trust_remote_code=True)` of transformers load it: the"
+    " model's PyTorch code is beside the weights."
+)
+
+
+def model_card(stored: Stored, *, dtype: str, loading: str) -> str:
+    """Markdown: how to load it, training config, data figures and eval scores, as far as the work
+    directory has them.
+
+    Args:
+      loading: `OWN`, or what `released_loading` gives.
     """
     config = stored.run_config
     sections = [
         "---\ntags: [vision-language, qwen-vl]\n---",
         f"# {stored.workdir.name}",
-        f"A Qwen-VL trained with qwenvl-jax, exported at step {stored.step} in {dtype}. The weights"
-        " have the released names and layouts; add the released model code (`modeling_qwen.py` and"
-        " its companions) and its `auto_map` to load them with `transformers`. `MANIFEST.json`"
-        " holds the sha256 of every file.",
+        f"A Qwen-VL trained with qwenvl-jax, exported at step {stored.step} in {dtype}."
+        " `MANIFEST.json` holds the sha256 of every file.",
+        "## Loading\n\n" + loading,
         "## Data\n\n" + _data(config, _last_record(stored.workdir)),
         "## Scores\n\n" + _scores(stored.workdir),
         "## Training config\n\n" + _block(_without_places(config)),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def released_loading(chat: bool, notes: Sequence[str]) -> str:
+    form = "dialogues in ChatML" if chat else "text as it stands (`raw`)"
+    lines = [
+        f"`generation_config.json` is for {form}. `config.json` and `tokenizer_config.json` name"
+        " the released code, which `transformers` loads with `trust_remote_code=True`."
+    ]
+    return "\n".join(lines + ([""] if notes else []) + [f"* {note}" for note in notes])
 
 
 def _block(values: Any) -> str:

@@ -25,7 +25,7 @@ class Stored:
           ValueError: no intact checkpoint or no config there, or parameters that do not fit the
           config.
         """
-        self.workdir = Path(workdir).absolute()
+        self.workdir = Path(workdir).resolve()  # TensorStore takes no `..`
         self.step = intact.newest(self.workdir, verify=True)
         where = intact.step_folder(self.workdir, self.step)
         self._meta = intact.read_meta(self.workdir, self.step)

@@ -65,7 +65,14 @@ class Tidy:
 
         The newest and the best of the steps that stay are compared with their manifests first, each
         once. A damaged step counts as none: it stays where it is, and another stays in its place.
+        Where the disk fails, old steps stay and the log says so: that costs space, not the run.
         """
+        try:
+            self._prune()
+        except OSError as error:
+            logging.error("old steps could not be deleted: %s", error)
+
+    def _prune(self) -> None:
         while True:
             with self._lock:
                 losses = dict(self._losses)
@@ -97,12 +104,8 @@ class Tidy:
 
     def _delete(self, step: int) -> None:
         """First by a rename: a step that is half deleted must not look like a step."""
-        try:
-            gone = intact.set_aside(intact.step_folder(self._root, step), self._root / DELETING)
-            shutil.rmtree(gone)
-            logging.info("deleted step %d", step)
-        except OSError as error:  # costs space, not the run
-            logging.error("step %d could not be deleted: %s", step, error)
+        shutil.rmtree(intact.set_aside(intact.step_folder(self._root, step), self._root / DELETING))
+        logging.info("deleted step %d", step)
 
     def _read(self) -> tuple[dict[int, float], set[int]]:
         path = self._root / NAME

@@ -42,13 +42,19 @@ class TorchFile:
             raise ValueError(f"weights {path}: holds no plain table of tensors")
         self._tensors = {name.removeprefix("module."): x for name, x in tensors.items()}
         self.entries = {
-            name: Entry(tuple(x.shape), self._dtype(x)) for name, x in self._tensors.items()
+            name: Entry(tuple(x.shape), self._dtype(path, name, x))
+            for name, x in self._tensors.items()
         }
 
-    def _dtype(self, tensor: Any) -> np.dtype:
+    def _dtype(self, path: Path, name: str, tensor: Any) -> np.dtype:
         if tensor.dtype == self._torch.bfloat16:
             return np.dtype(ml_dtypes.bfloat16)
-        return np.dtype(str(tensor.dtype).removeprefix("torch."))
+        try:
+            return np.dtype(str(tensor.dtype).removeprefix("torch."))
+        except TypeError:  # packed bits, quantised ones
+            raise ValueError(
+                f"weights {path}: tensor {name!r} is {tensor.dtype}, which cannot be read here"
+            ) from None
 
     def read(self, name: str) -> np.ndarray:
         tensor = self._tensors[name].detach()

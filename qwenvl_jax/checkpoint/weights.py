@@ -18,10 +18,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from qwenvl_jax.checkpoint import manifest
+from qwenvl_jax.checkpoint.json_file import read_object
 from qwenvl_jax.checkpoint.torch_file import Entry, TorchFile
+from qwenvl_jax.git_lfs import refuse_pointer
 
 # Where a directory keeps its tensors, in the order in which they are looked for.
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+OPENCLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 FILES = (
     "model.safetensors",
     "open_clip_model.safetensors",
@@ -115,29 +118,30 @@ class Weights:
         return self._file(name).read(name)
 
     def verify(self) -> None:
-        """Compare the files with the MANIFEST.json beside them, where there is one.
+        """Compare every file of the MANIFEST.json beside the weights, where there is one.
 
         Exports have one; model code that was copied in later is not looked at.
 
         Raises:
           ValueError: a damaged or missing file; names it.
         """
-        files = set(self._files.values())
-        for folder in {file.parent for file in files}:
-            if (folder / manifest.NAME).is_file():
-                manifest.verify(folder, only={file.name for file in files})
+        for folder in {file.parent for file in self._files.values()}:
+            path = folder / manifest.NAME
+            if path.is_file():
+                listed = read_object(path).get("files")
+                manifest.verify(folder, only=listed if isinstance(listed, dict) else ())
 
 
 def _open_file(path: Path) -> _Safetensors | TorchFile:
+    refuse_pointer(path)
     return _Safetensors(path) if path.suffix == ".safetensors" else TorchFile(path)
 
 
 def _of_index(index: Path) -> Weights:
-    try:
-        table = json.loads(index.read_text("utf-8"))["weight_map"]
-        files = {str(name): str(file) for name, file in table.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"weights {index}: no index with a weight_map") from None
+    table = read_object(index).get("weight_map")
+    if not isinstance(table, dict) or not all(isinstance(file, str) for file in table.values()):
+        raise ValueError(f"weights {index}: no index with a weight_map")
+    files: dict[str, str] = table
     suffix = ".safetensors" if "safetensors" in index.name else ".bin"
     for name in sorted(set(files.values())):
         if Path(name).name != name or name in ("", ".", "..") or not name.endswith(suffix):

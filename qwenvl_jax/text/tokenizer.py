@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from qwenvl_jax.git_lfs import refuse_pointer
 from qwenvl_jax.text.qwen_bpe import QwenTokenizer, installed_ranks
 from qwenvl_jax.text.sentence_piece import SentencePieceTokenizer
 from qwenvl_jax.text.specials import Specials
@@ -39,11 +40,13 @@ def load_tokenizer(path: str | Path | None = None) -> Tokenizer:
 
     Raises:
       FileNotFoundError: no such file, or no installed package that holds one.
-      ValueError: the file is truncated, altered or of no known kind; the message names it.
+      ValueError: the file is truncated, altered, a Git LFS pointer or of no known kind; the
+        message names it.
     """
     path = installed_ranks() if path is None else Path(path)
     if path.suffix not in (".tiktoken", ".model"):
         raise ValueError(f"tokenizer {path}: expected a *.tiktoken or a *.model file")
     if not path.is_file():
         raise FileNotFoundError(f"tokenizer {path}: no such file")
+    refuse_pointer(path)
     return QwenTokenizer(path) if path.suffix == ".tiktoken" else SentencePieceTokenizer(path)

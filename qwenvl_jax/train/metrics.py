@@ -4,11 +4,11 @@ Each line of `metrics.jsonl` is strict JSON. Numbers that JSON does not have are
 "Infinity" and "-Infinity", as protobuf's JSON writes them; `read_metrics` makes floats of them.
 """
 
+import contextlib
 import json
 import math
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,21 +69,13 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(values, dict) or type(values.get("step")) is not int:
         return None
-    return _replaced(values, lambda x: _NO_NUMBERS.get(x, x) if isinstance(x, str) else x)
+    return {k: _NO_NUMBERS.get(v, v) if isinstance(v, str) else v for k, v in values.items()}
 
 
 def _format(values: dict[str, Any]) -> str:
     """A line of strict JSON; -> `{"step": 3, "loss": "NaN"}`."""
-    return json.dumps(_replaced(values, _strict), allow_nan=False) + "\n"
-
-
-def _replaced(plain: Any, replace: Callable[[Any], Any]) -> Any:
-    """Plain JSON data with each of its values replaced."""
-    if isinstance(plain, dict):
-        return {key: _replaced(value, replace) for key, value in plain.items()}
-    if isinstance(plain, list | tuple):
-        return [_replaced(value, replace) for value in plain]
-    return replace(plain)
+    strict = {key: _strict(value) for key, value in values.items()}
+    return json.dumps(strict, allow_nan=False) + "\n"
 
 
 def _strict(value: Any) -> Any:
@@ -138,19 +130,12 @@ class MetricWriter:
           DiskFull: there is no space for them.
         """
         self._append({"step": step, **values})
-        with room.writing("a step's metrics", self._workdir, 1024 * len(values)):
-            self._board.write(step, values)
-
-    def event(self, step: int, name: str, values: dict[str, Any]) -> None:
-        """Log what happened at a step, in `metrics.jsonl` alone: `{"step": 9, "event": name, ..}`.
-
-        Args:
-          values: plain JSON data, and NaN and infinities.
-
-        Raises:
-          DiskFull: there is no space for it.
-        """
-        self._append({"step": step, "event": name, **values})
+        try:
+            with room.writing("a step's metrics", self._workdir, 1024 * len(values)):
+                self._board.write(step, values)
+        except OSError:
+            self._board.broken = True
+            raise
 
     def _append(self, values: dict[str, Any]) -> None:
         line = _format(values)
@@ -162,8 +147,7 @@ class MetricWriter:
     def close(self) -> None:
         """Close both logs."""
         self._file.close()
-        with room.writing("TensorBoard's file", self._workdir, 0):
-            self._board.close()
+        self._board.close()
 
 
 class _Board:
@@ -174,6 +158,7 @@ class _Board:
     """
 
     def __init__(self, folder: Path, first: int):
+        self.broken = False  # a write failed, so what the file still buffers is lost
         folder.mkdir(exist_ok=True)
         self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         session = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -188,7 +173,8 @@ class _Board:
         self._writer.flush()
 
     def close(self) -> None:
-        self._writer.close()
+        with contextlib.suppress(*([OSError] if self.broken else [])):  # it was raised already
+            self._writer.close()
 
 
 class Progress:

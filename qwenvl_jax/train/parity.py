@@ -6,7 +6,6 @@ tests/reference does. An error is the largest difference over the recorded array
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import numpy as np
 from qwenvl_jax import trees
 from qwenvl_jax.batch import IGNORE, Batch
 from qwenvl_jax.checkpoint import convert, names
+from qwenvl_jax.checkpoint.json_file import read_object
 from qwenvl_jax.checkpoint.released_config import model_config
 from qwenvl_jax.checkpoint.weights import open_weights
 from qwenvl_jax.inference.generate import generate
@@ -51,7 +51,7 @@ def load(directory: str | pathlib.Path) -> tuple[ModelConfig, trees.Tree, dict[s
     for name in ("config.json", "model.safetensors", "cases.npz"):
         if not (directory / name).is_file():
             raise ValueError(f"parity: {directory / name} is missing")
-    values = json.loads((directory / "config.json").read_text())
+    values = read_object(directory / "config.json")
     config = model_config(values, dtype="float32", remat="none")
     shapes = names.parameter_shapes(config)
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -15,6 +15,7 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
+from qwenvl_jax.checkpoint import room
 from qwenvl_jax.train import flops, guard
 from qwenvl_jax.train.bad_steps import SkippedRow
 from qwenvl_jax.train.config import TrainConfig
@@ -229,7 +230,11 @@ class Report:
             return
         self._progress.close()
         self._writer.close()
-        plot_losses(self._workdir / "metrics.jsonl", self._workdir / "loss.png")
+        try:
+            with room.writing("loss.png", self._workdir, 100_000):
+                plot_losses(self._workdir / "metrics.jsonl", self._workdir / "loss.png")
+        except room.CannotWrite as error:  # must not hide what ends the run
+            logging.error("%s", error)
         shares = {name.split("/")[1]: share for name, share in self._timer.shares().items()}
         useful = shares.pop("step", 0.0)
         rest = "".join(f", {name} {share:.1%}" for name, share in shares.items())

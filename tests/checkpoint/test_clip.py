@@ -47,7 +47,7 @@ def test_recorded_scores(folder):
         ("vision_cfg", {"image_size": 224.5}, "image_size"),
         ("vision_cfg", {"layers": 3}, "missing: visual.transformer.resblocks.2"),
         ("vision_cfg", {"layers": 1}, "unknown: visual.transformer.resblocks.1"),
-        ("vision_cfg", {"layers": "two"}, "vision_cfg.layers must be a number, not 'two'"),
+        ("vision_cfg", {"layers": "two"}, "vision_cfg.layers must be a number above 0, not 'two'"),
         ("text_cfg", {"width": 24}, "has shape .*, expected .* by the config"),
         ("text_cfg", {"vocab_size": 600}, "token_embedding.*expected"),
         ("text_cfg", {"hf_model_name": "roberta"}, "hf_model_name='roberta' is not supported"),

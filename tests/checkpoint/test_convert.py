@@ -188,3 +188,13 @@ def test_windows_have_no_released_layout():
     config = dataclasses.replace(toy, vit=dataclasses.replace(toy.vit, window=8))
     with pytest.raises(ValueError, match="config.model.vit.window=8"):
         released_config(config, dtype="bfloat16")
+
+
+def test_nan_is_not_loaded(tmp_path):
+    """As starting weights one NaN spoils the first step, far from the file that held it."""
+    config = toy_model()
+    tensors = directory(config, tmp_path / "in", np.float32)
+    tensors["transformer.h.1.ln_2.weight"][3] = np.nan
+    save_file(tensors, tmp_path / "in" / "model.safetensors")
+    with pytest.raises(ValueError, match=r"NaN or infinity: transformer\.h\.1\.ln_2\.weight"):
+        convert.load(config, open_weights(tmp_path / "in"), shardings=here(config))

@@ -1,7 +1,6 @@
 """What a work directory keeps over a run, and that no failure deletes what is good."""
 
 import json
-import logging
 import threading
 
 import pytest
@@ -117,19 +116,20 @@ def test_a_killed_deletion_leaves_no_step(tmp_path):
     assert intact.newest_good(tmp_path) == 1
 
 
-def test_a_step_that_cannot_be_deleted_does_not_end_the_run(tmp_path, caplog, monkeypatch):
-    """It costs space, and is tried again at the next save."""
+@pytest.mark.parametrize("part", ["set_aside", "damage"])
+def test_a_disk_that_fails_then_does_not_end_the_run(tmp_path, caplog, monkeypatch, part):
+    """Steps that could not be compared or deleted cost space, and the next save tries again."""
     for step in (1, 2):
         folder(tmp_path, step)
     tidy = Tidy(tmp_path, CheckpointConfig(every=1, keep=1))
 
     def refuse(*_):
-        raise PermissionError("not yours")
+        raise OSError(5, "Input/output error")
 
-    with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
-        patch.setattr(intact, "set_aside", refuse)
+    with monkeypatch.context() as patch:
+        patch.setattr(intact, part, refuse)
         tidy.prune()
-    assert "step 1 could not be deleted: not yours" in caplog.text
+    assert "old steps could not be deleted: [Errno 5] Input/output error" in caplog.text
     assert small.steps(tmp_path) == [1, 2]
     tidy.prune()
     assert small.steps(tmp_path) == [2]

@@ -46,9 +46,16 @@ def test_an_index_that_is_wrong_names_what_is(tmp_path):
     save_file({"b": np.ones(2, np.float32)}, tmp_path / "1.safetensors")
     with pytest.raises(ValueError, match=r"1\.safetensors: tensor 'a' is missing"):
         open_weights(tmp_path).shape("a")
-    (tmp_path / "model.safetensors.index.json").write_text("[1]")
-    with pytest.raises(ValueError, match="no index with a weight_map"):
-        open_weights(tmp_path)
+    for text, message in (
+        ("[1]", "the file is no object"),
+        ("{not json", r"index\.json: no JSON"),
+        ("{}", r"index\.json: no index with a weight_map"),
+        ('{"weight_map": {"a": 1}}', r"index\.json: no index with a weight_map"),
+        ("version https://git-lfs.github.com/spec/v1\n", r"index\.json is a Git LFS pointer"),
+    ):
+        (tmp_path / "model.safetensors.index.json").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            open_weights(tmp_path)
 
 
 def test_a_truncated_file_is_refused(tmp_path):

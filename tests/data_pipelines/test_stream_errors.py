@@ -112,7 +112,7 @@ def test_workers_that_do_not_divide(config):
 def test_nothing_but_bad_records(config, monkeypatch):
     """A wrong setting that refuses every record must end the run, not spin for ever."""
     monkeypatch.setattr("data_pipelines.stream.shard.GIVE_UP", 100)
-    narrow = dataclasses.replace(config, image_slots=0, seq_len=1)
+    narrow = dataclasses.replace(config, image_slots=0, seq_len=1, max_refused=1.0)
     with pytest.raises(ValueError, match="100 records.*too_long"):
         next(Stream(narrow))
 

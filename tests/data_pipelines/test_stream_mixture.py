@@ -8,6 +8,7 @@ import pytest
 
 from data_pipelines.stream.config import SourceConfig, StreamConfig, WeightChange
 from data_pipelines.stream.mixture import Mixture
+from data_pipelines.stream.state import split_state
 from data_pipelines.stream.stream import Stream
 from qwenvl_jax.text.tokenizer import load_tokenizer
 from tests.data_pipelines.stream_data import make_config, numbers
@@ -166,3 +167,47 @@ def test_a_step_without_any_weight(config):
     with pytest.raises(ValueError, match="at step 7 every weight is 0"):
         changed = dataclasses.replace(config, sources=(first, config.sources[1]))
         changing(changed, (7, 0.0))
+
+
+@pytest.mark.parametrize("refused", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_the_mix_is_of_samples_that_reach_a_row(weights, refused):
+    """A source of which 80 % are refused had 0.42 of a mix where 0.77 was asked. Reads are drawn
+    and given back as a virtual shard does, the first source alone being refused so often; the
+    counts of samples are then those of a mix without refusals, at every moment.
+    """
+    random = np.random.default_rng(3)
+    mixture, counts = Mixture(weights, shard=5, shards=64), [0] * len(weights)
+    wanted = draws(weights, 3000, shard=5, shards=64)
+    chance = np.array([refused, *[0.05] * (len(weights) - 1)])
+    while sum(counts) < 2900:
+        missing = int(random.integers(1, 64))
+        while missing:
+            drawn = []
+            for _ in range(missing):
+                drawn.append(mixture.next(counts))
+                counts[drawn[-1]] += 1
+            for source in drawn:
+                taken = random.random() >= chance[source]
+                counts[source] -= not taken
+                missing -= taken
+        np.testing.assert_array_equal(counts, wanted[sum(counts)])
+
+
+def test_a_source_that_refuses_much_keeps_its_share_in_the_stream(tmp_path):
+    """In batches, with two hosts and after a resume; the records of `en` are refused in part."""
+    config = make_config(tmp_path, max_refused=1.0)
+    stream = Stream(config)
+    for _ in range(12):
+        next(stream)
+    states = [split_state(state, config) for state in stream.state()]
+    resumed = Stream(config, state=stream.state())
+    for _ in range(12):
+        next(resumed)
+    later = [split_state(state, config) for state in resumed.state()]
+    for state in [*states, *later]:
+        assert sum(state.skipped) > 0
+        total = sum(state.accepted)
+        assert total == state.emitted + len(state.waiting)
+        assert abs(state.accepted[0] - 0.7 * total) <= bound(2)
+        assert sum(state.taken) == total + sum(state.skipped)

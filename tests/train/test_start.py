@@ -1,6 +1,8 @@
 """Starting weights by config: the right tensors, or the key that is wrong."""
 
 import dataclasses
+import json
+import shutil
 
 import jax
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import convert
+from qwenvl_jax.checkpoint.released_config import released_config
 from qwenvl_jax.train import starting
 from qwenvl_jax.train.config import InitConfig
 from tests.batches import toy_model
@@ -49,3 +52,28 @@ def test_a_missing_path_and_other_sizes_name_the_key(released):
     other = dataclasses.replace(other, vit=dataclasses.replace(other.vit, layers=5))
     with pytest.raises(ValueError, match=r"(?s)config.init.vit: .*missing"):
         starting.check(other, InitConfig(vit=released[0]))
+
+
+def test_an_earlier_run_of_other_numbers_is_told(tmp_path, caplog):
+    """No shape shows a rotary base: a stage whose page has another one trains from noise."""
+    toy = toy_model()
+    decoder = dataclasses.asdict(toy.decoder) | {"rope_base": 1e6}
+    del decoder["eps"]  # written before the field was there: it had the default
+    plain = {"model": {"decoder": decoder, "vit": {"heads": 8}}}
+    (tmp_path / "config.json").write_text(json.dumps(plain))
+    starting.check(toy, InitConfig(checkpoint=str(tmp_path), take="decoder/.*"))
+    (told,) = [r.getMessage() for r in caplog.records]
+    assert "config.model.decoder.rope_base=1000000.0, here 10000.0" in told
+
+
+def test_a_tower_of_other_numbers_is_refused(released, tmp_path):
+    """The tensors fit, the logits do not: `config.init.decoder` compares what no shape shows."""
+    folder = shutil.copytree(released[0], tmp_path / "in")
+    same = released_config(toy_model(), dtype="float32")
+    (folder / "config.json").write_text(json.dumps(same))
+    for tower in ("vit", "adapter", "decoder"):
+        starting.check(toy_model(), InitConfig(**{tower: str(folder)}))
+    (folder / "config.json").write_text(json.dumps(same | {"rotary_emb_base": 1_000_000}))
+    starting.check(toy_model(), InitConfig(vit=str(folder)))
+    with pytest.raises(ValueError, match=r"config\.init\.decoder: .*rotary_emb_base=1000000\.0"):
+        starting.check(toy_model(), InitConfig(decoder=str(folder)))

@@ -84,3 +84,19 @@ def test_an_export_in_torch(tmp_path):
         assert tensor.dtype == (torch.float32 if fixed else torch.bfloat16), name
         expected = torch.from_numpy(np.array(want[name], np.float32, order="C"))
         assert torch.equal(tensor, expected.to(tensor.dtype)), name
+
+
+def test_a_dtype_that_numpy_lacks_is_named(tmp_path):
+    """It ended in a TypeError of NumPy's."""
+    import torch
+
+    tensors = {"lm_head.weight": torch.zeros(3, dtype=torch.uint8).view(torch.bits8)}
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="'lm_head.weight' is torch.bits8"):
+        open_weights(tmp_path)
+
+
+def test_a_pointer_in_place_of_a_pickle_is_named(tmp_path):
+    (tmp_path / "pytorch_model.bin").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ValueError, match="pytorch_model.bin is a Git LFS pointer"):
+        open_weights(tmp_path)

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data_pipelines.build.chat import like_released
 from data_pipelines.build.chat.dialogue import Dialogue, check_size, read_dialogue
 from data_pipelines.build.convert.entry import EntryError
-from data_pipelines.build.image_header import read_header, refusal
 from data_pipelines.build.language import script_language
 from data_pipelines.build.source_writer import SourceWriter
 from data_pipelines.build.sources import read_below
 from data_pipelines.schema import Language, Record
+from data_pipelines.stream.cut import CUT
+from qwenvl_jax.image import decode
 from qwenvl_jax.text.tokenizer import Tokenizer, load_tokenizer
 
 REJECTS = "rejects.jsonl"
@@ -28,11 +30,13 @@ class ChatConfig(NamedTuple):
     num_queries: int = 256
     tokenizer: str = ""  # a file; empty: the installed Qwen vocabulary
     max_bad: float = 0.01  # share of entries; more of them, and nothing is written
+    like_released: bool = False  # mend and cut what the released code does, instead of refusing it
 
 
 class Outcome(NamedTuple):
     records: dict[str, int]  # by source folder
     rejected: dict[str, int]  # by reason
+    changed: dict[str, int]  # what was done to entries that were kept, by name
 
 
 def build_chat(path: Path, *, images: Path, out: Path, config: ChatConfig) -> Outcome:
@@ -54,14 +58,16 @@ def build_chat(path: Path, *, images: Path, out: Path, config: ChatConfig) -> Ou
     tokenizer = load_tokenizer(config.tokenizer or None)
     writers = {lang: SourceWriter(out / f"chat_{lang}", f"chat_{lang}") for lang in ("en", "zh")}
     rejected: Counter[str] = Counter()
+    changed: Counter[str] = Counter()
     total = 0
     out.mkdir(parents=True, exist_ok=True)
     with (out / REJECTS).open("w", encoding="utf-8") as rejects:
         for where, item in _entries(path):
             total += 1
             try:
-                record = _record(where, _parsed(item), images, config, tokenizer)
+                record, changes = _record(where, _parsed(item), images, config, tokenizer)
                 writers[record.language].add(record)
+                changed.update(changes)
             except EntryError as error:
                 rejected[error.reason] += 1
                 line = {"where": f"{path.name}: {where}", "reason": error.reason}
@@ -70,10 +76,12 @@ def build_chat(path: Path, *, images: Path, out: Path, config: ChatConfig) -> Ou
                 rejects.write(json.dumps(line) + "\n")
     bad = sum(rejected.values())
     if bad == total or bad > config.max_bad * total:
+        mended = not config.like_released and rejected.keys() & set(like_released.MENDED)
+        hint = f"; {like_released.OPTION} may take some of them" if mended else ""
         raise ValueError(
             f"{path}: {bad} of {total} entries cannot be used: {dict(rejected)};"
             f" they are listed in {out / REJECTS}"
-            f" (--max_bad={config.max_bad}: at most this share is skipped)"
+            f" (--max_bad={config.max_bad}: at most this share is skipped){hint}"
         )
     about = config._replace(tokenizer=Path(config.tokenizer).name)._asdict()
     counts = {}
@@ -85,8 +93,9 @@ def build_chat(path: Path, *, images: Path, out: Path, config: ChatConfig) -> Ou
                 task="chat",
                 language=language,
                 rejected=dict(sorted(rejected.items())),
+                changed=dict(sorted(changed.items())),
             )
-    return Outcome(counts, dict(sorted(rejected.items())))
+    return Outcome(counts, dict(sorted(rejected.items())), dict(sorted(changed.items())))
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Any]]:
@@ -140,28 +149,39 @@ def _parsed(item: Any) -> Any:
 
 def _record(
     where: str, item: Any, images: Path, config: ChatConfig, tokenizer: Tokenizer
-) -> Record:
-    dialogue = read_dialogue(item)
-    check_size(
+) -> tuple[Record, list[str]]:
+    """The record, and what was done to the entry."""
+    dialogue = read_dialogue(item, mend=config.like_released)
+    changes = list(dialogue.changes)
+    cut = check_size(
         dialogue,
         tokenizer,
         num_queries=config.num_queries,
         seq_len=config.seq_len,
         image_slots=config.image_slots,
+        cut=config.like_released,
     )
+    if cut:
+        changes.append(CUT)
     pictures = tuple(_picture(images, path) for path in dialogue.paths)
     name = item.get("id")
     # Users' ids repeat, and some entries have none.
     key = f"{where}: {name}" if isinstance(name, str | int) else where
     key = key[:200].encode("utf-8", "replace").decode()
-    return Record(key, "chat", _language(dialogue), pictures, turns=dialogue.turns)
+    meta = {CUT: 1} if cut else {}
+    language = _language(dialogue)
+    return Record(key, "chat", language, pictures, turns=dialogue.turns, meta=meta), changes
 
 
 def _picture(images: Path, path: str) -> bytes:
+    """A file that training can read: decoded as there, since a header does not show every fault."""
     found = read_below(images, path)
-    reason = found if isinstance(found, str) else refusal(read_header(found))
-    if reason:
-        raise EntryError(reason) from ValueError(f"picture {path}")
+    if isinstance(found, str):
+        raise EntryError(found) from ValueError(f"picture {path}")
+    try:
+        decode.decode_whole(found)
+    except decode.ImageError as error:
+        raise EntryError(f"image_{error.reason}") from ValueError(f"picture {path}: {error.detail}")
     return found
 
 
