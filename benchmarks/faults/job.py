@@ -51,8 +51,8 @@ class Job:
         **fields,
     ):
         self.workdir = workdir
-        workdir.parent.mkdir(parents=True, exist_ok=True)
-        self._log = (workdir.parent / f"{workdir.name}.log").open("ab")
+        name = f"{workdir.parent.name}.{workdir.name}"
+        self._log = (cache.parent / f"{name}.log").open("ab")
         self._begin = self._log.tell()
         values = {"data.num_workers": 0, "init.checkpoint": ""} | TINY | fields
         command = [sys.executable, f"{ROOT}/launch/run.py", f"--workdir={workdir}"]

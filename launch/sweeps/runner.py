@@ -20,6 +20,7 @@ from launch.sweeps import submit, sweep_file
 from launch.sweeps.plan import Run
 from launch.sweeps.progress import DONE, FAILED, LOG, Display, standing
 from qwenvl_jax.checkpoint import run_config
+from qwenvl_jax.endings import AGAIN
 
 ROOT = Path(__file__).resolve().parents[2]
 TIED = Path(__file__).with_name("tied.py")
@@ -153,6 +154,9 @@ def _after(entry: _Active, setting: _Setting, display: Display) -> _Active | Non
     code, run = entry.process.poll(), entry.run
     if code is None:
         return entry
+    if code == AGAIN:
+        display.note(f"asked to end, and saved: {run.name}; the same command goes on")
+        return None
     if code:
         error = _last_error(run.folder / LOG, code)
         _write(run.folder / FAILED, {"returncode": code, "error": error})

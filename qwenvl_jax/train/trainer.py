@@ -3,6 +3,7 @@
 `run` is what a work directory lives through: compile, start or resume, then the loop.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -246,26 +247,23 @@ def run(
         if stop:
             stop.loop()
         asked = stop.boundary if stop else never
-        with watch:
-            try:
-                state = loop.train(
-                    state,
-                    frozen,
-                    _Batches(stream, sharding),
-                    first=first,
-                    steps=config.optim.steps,
-                    train_step=prepared.train_step,
-                    save=partial(saves, frozen),
-                    evaluate=evaluate,
-                    log=log,
-                    stop=asked,
-                    timer=timer,
-                )
-            finally:
-                profiles.close()
-                checkpoints.close()
-                stream.close()
-                report.close()
+        with contextlib.ExitStack() as opened:  # an error of one must not leave the others open
+            for close in (report.close, stream.close, checkpoints.close, profiles.close):
+                opened.callback(close)
+            opened.enter_context(watch)
+            state = loop.train(
+                state,
+                frozen,
+                _Batches(stream, sharding),
+                first=first,
+                steps=config.optim.steps,
+                train_step=prepared.train_step,
+                save=partial(saves, frozen),
+                evaluate=evaluate,
+                log=log,
+                stop=asked,
+                timer=timer,
+            )
     done = int(state.step)
     if stop and stop.ended:
         # A scheduler ends the others once one process has exited.

@@ -45,7 +45,9 @@ class Watch:
         self._thread.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        if kind and self._client:
+            return  # another process may be why, and what follows may wait for it: watch on
         self._stop.set()
         self._thread.join()
         if self._client:
