@@ -88,6 +88,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
 
 def main(_) -> None:
     logs.start()
+    command_line.writable(_WORKDIR.value, "--workdir")
     workdir = Path(_WORKDIR.value)
     data, decoder = workdir / "data", workdir / "stage0"
     build_data(data)

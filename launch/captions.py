@@ -18,7 +18,7 @@ from data_pipelines.stream.config import StreamConfig
 from data_pipelines.stream.source import read_records
 from data_pipelines.stream.stream import eval_batches
 from launch.loading import Checkpoint, load_checkpoint
-from launch.stage import parse
+from launch.stage import read
 from qwenvl_jax.batch import Batch
 from qwenvl_jax.checkpoint import run_config
 from qwenvl_jax.eval import kinds
@@ -81,7 +81,7 @@ def evaluate(workdir: str | Path, data: str | Path, *, scenes: int) -> dict[str,
     directory.
     """
     workdir, data = Path(workdir), Path(data)
-    config, _, heldout = parse(ConfigDict(run_config.read(workdir)))
+    config, _, heldout = read(ConfigDict(run_config.read(workdir)))
     checkpoint = load_checkpoint(workdir)
     results: dict[str, Any] = {"kinds_named": {}, "kinds_named_shuffled": {}, "kinds_correct": {}}
     results["kinds_named_new_layout"] = {}

@@ -14,13 +14,14 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from launch import logs, programs
 from launch.dialogue import Dialogue
 from launch.loading import load_checkpoint
+from qwenvl_jax import command_line
 from qwenvl_jax.inference.prompts import Decoding
 from qwenvl_jax.text.chatml import SYSTEM
 
@@ -100,21 +101,21 @@ def _lines() -> Iterable[str]:
 def main(_) -> None:
     logs.start()
     values = flags.FLAGS
-    try:
-        decoding = Decoding(
-            max_new_tokens=values.max_new_tokens,
-            stop_ids=(),
-            temperature=values.temperature,
-            top_p=values.top_p,
-            seed=values.seed,
-            beams=values.beams,
-        )
-        if values.web:
+    decoding = Decoding(
+        max_new_tokens=values.max_new_tokens,
+        stop_ids=(),
+        temperature=values.temperature,
+        top_p=values.top_p,
+        seed=values.seed,
+        beams=values.beams,
+    )
+    if values.web:
+        try:
             from launch import web, web_page
-        programs.keep(values.checkpoint)
-        checkpoint = load_checkpoint(values.checkpoint)
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        sys.exit(f"chat: {error}")
+        except ImportError as error:
+            raise ValueError(f"--web: {error}") from error
+    programs.keep(values.checkpoint)
+    checkpoint = load_checkpoint(values.checkpoint)
     out = Path(values.out or Path(values.checkpoint) / "chat").absolute()
     about = f"step {checkpoint.step} of {values.checkpoint}"
 
@@ -130,14 +131,15 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("checkpoint", None, "A work directory.", required=True)
+    flags.DEFINE_string("checkpoint", None, "A work directory.")
     flags.DEFINE_string("system", SYSTEM, "What the model is told first.")
     flags.DEFINE_string("out", None, "Where drawn pictures go; CHECKPOINT/chat if not given.")
     flags.DEFINE_integer("max_new_tokens", 256, "The longest answer.", lower_bound=1)
     flags.DEFINE_float("temperature", 0.0, "0 is greedy.", lower_bound=0.0)
-    flags.DEFINE_float("top_p", 1.0, "Draw from tokens that hold this share of probability.")
+    about = "Draw from tokens that hold this share of probability."
+    flags.DEFINE_float("top_p", 1.0, about, lower_bound=0.0, upper_bound=1.0)
     flags.DEFINE_integer("seed", 0, "Of the draws.")
     flags.DEFINE_integer("beams", 1, "Beam search of this width; 1 is none.", lower_bound=1)
     flags.DEFINE_bool("web", False, "A page at 127.0.0.1 instead of the terminal.")
     flags.DEFINE_integer("port", None, "Of the page; the first free one from 7860 on if not given.")
-    app.run(main)
+    command_line.start(main, required=["checkpoint"])

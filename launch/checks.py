@@ -1,19 +1,18 @@
 """What can be known of a stage before anything compiles: seconds of work, no accelerator."""
 
-import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
 from data_pipelines.stream.config import StreamConfig
 from data_pipelines.stream.source import ShardedSource
 from launch.loop_scores import ScoresConfig
-from qwenvl_jax import trees
+from qwenvl_jax import command_line, trees
 from qwenvl_jax.checkpoint import resized, room, run_config
 from qwenvl_jax.checkpoint.names import parameter_shapes
 from qwenvl_jax.model.config import ModelConfig
 from qwenvl_jax.parallel import rules
 from qwenvl_jax.text.tokenizer import Tokenizer
-from qwenvl_jax.train import starting
+from qwenvl_jax.train import optim, starting
 from qwenvl_jax.train.config import TrainConfig
 
 _MOMENTS = 2  # Adam's, float32, beside the float32 parameter
@@ -27,6 +26,9 @@ def folders(paths: Iterable[str]) -> None:
     """
     errors = []
     for folder in dict.fromkeys(paths):
+        if "://" in str(folder):
+            errors.append(f"source {folder}: URLs are not taken; mount the bucket as a folder")
+            continue
         try:
             ShardedSource(folder)
         except (ValueError, FileNotFoundError) as error:
@@ -71,12 +73,14 @@ def workers(stream: StreamConfig, *, processes: int) -> None:
 
 
 def start(config: TrainConfig) -> None:
-    """Whether the weights that a stage starts from are there and fit it.
+    """Whether something is trained, and the weights that a stage starts from are there and fit it.
 
     Raises:
-      ValueError: names `config.init`'s field and the parameters that do not fit.
+      ValueError: names `config.init`'s field and the parameters that do not fit, or
+      `config.optim.trainable`.
     """
     init, model = config.init, config.model
+    optim.split(config.optim, parameter_shapes(model))
     starting.check(model, init)
     if not init.checkpoint:
         return
@@ -125,18 +129,9 @@ def work_directory(workdir: str | Path, config: TrainConfig) -> None:
     Raises:
       ValueError: names place and reason; for a disk, the bytes needed and free.
     """
-    if "://" in str(workdir):
-        raise ValueError(f"--workdir={workdir}: URLs are not taken; mount the bucket as a folder")
+    command_line.writable(workdir, "--workdir")
     root = Path(workdir)
-    probe = root / ".writable"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-    except OSError as error:
-        raise ValueError(f"--workdir={workdir}: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()
+    root.mkdir(parents=True, exist_ok=True)
     shapes = trees.flatten(parameter_shapes(config.model))
     size = dict.fromkeys((True, False), 0)
     for path, shape in shapes.items():

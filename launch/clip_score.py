@@ -20,6 +20,7 @@ from data_pipelines.build.scores import Scorer, score_shard, scores_path, wants_
 from data_pipelines.build.settings import BuildSettings, check_settings, load_page
 from data_pipelines.build.sources import find_shards
 from data_pipelines.clip.scorer import ClipScorer
+from qwenvl_jax import command_line
 
 
 def score_crawl(
@@ -59,7 +60,7 @@ def _part(text: str) -> tuple[int, int]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = command_line.Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--weights", required=True, help="directory of a CLIP model")
     parser.add_argument("--config", required=True, help="a page such as configs/build/web.py")
     parser.add_argument("--input", required=True, help="folder that the config's paths start from")
@@ -68,18 +69,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dtype", default="bfloat16", help="bfloat16 or float32")
     parser.add_argument("--part", type=_part, default=(0, 1), help="INDEX/COUNT of the shards")
     args = parser.parse_args(argv)
-    try:
+
+    def work() -> None:
+        if args.batch_size < 1:
+            raise ValueError(f"--batch_size={args.batch_size} must be at least 1")
+        settings = check_settings(load_page(args.config))
+        command_line.writable(args.out, "--out")
         score_crawl(
-            check_settings(load_page(args.config)),
+            settings,
             source_root=pathlib.Path(args.input),
             out=pathlib.Path(args.out),
             scorer=ClipScorer(args.weights, batch_size=args.batch_size, dtype=args.dtype),
             part=args.part,
         )
-    except ValueError as error:
-        print(f"clip_score: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return command_line.run("clip_score", work, debug="debug" in args)
 
 
 if __name__ == "__main__":

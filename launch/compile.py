@@ -175,10 +175,13 @@ def main(_) -> None:
     values = flags.FLAGS
     from launch import logs
     from launch.plan import report, search
+    from qwenvl_jax import command_line
 
     logs.start()
     about = dict(sample_tokens=values.sample_tokens, labelled_tokens=values.labelled_tokens)
     out = Path(values.out) if values.out else None
+    if out:
+        command_line.writable(out, "--out")
     topology = get_topology(values.topology, slices=values.slices)
     if out:
         out.mkdir(parents=True, exist_ok=True)

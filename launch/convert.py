@@ -15,8 +15,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from launch import weights
-from qwenvl_jax.command_line import FILES
-from qwenvl_jax.endings import MISTAKE, Ending
+from qwenvl_jax import command_line
 from qwenvl_jax.train import parity
 
 
@@ -37,6 +36,7 @@ def run_parity(args: argparse.Namespace) -> int:
 
 def run_import(args: argparse.Namespace) -> int:
     """Write a work directory at step 0."""
+    command_line.writable(args.out, "--out")
     given = {name: getattr(args, name) for name in ("qwen_vl", "vit", "decoder")}
     weights.import_weights(
         {name: path for name, path in given.items() if path},
@@ -55,6 +55,7 @@ def run_export(args: argparse.Namespace) -> int:
     if args.layout == "own" and (args.code or args.chat_format != "auto"):
         flag = "code" if args.code else "chat_format"
         raise ValueError(f"--{flag} is for --layout=released; --layout=own carries its own code")
+    command_line.writable(args.out, "--out")
     weights.export_weights(
         args.checkpoint,
         args.out,
@@ -78,8 +79,8 @@ def run_verify(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def make_parser() -> command_line.Parser:
+    parser = command_line.Parser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("import", help="PyTorch directories -> a work directory")
     command.add_argument("--qwen_vl", help="a released Qwen-VL or Qwen-VL-Chat directory")
@@ -124,11 +125,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
-    try:
-        return args.run(args)
-    except (Ending, ValueError, *FILES) as error:
-        print(f"convert: {error}", file=sys.stderr)
-        return error.code if isinstance(error, Ending) else MISTAKE
+    return command_line.run("convert", lambda: args.run(args), debug="debug" in args)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ def demo(workdir: Path) -> dict:
 
 def main(_) -> None:
     logs.start()
+    command_line.writable(_WORKDIR.value, "--workdir")
     workdir = Path(_WORKDIR.value)
     results = demo(workdir)
     print(captions.table(results))

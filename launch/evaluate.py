@@ -13,14 +13,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from launch import logs, programs, stage
+from launch import checks, logs, programs, stage
 from launch.loading import Checkpoint, load_checkpoint
 from launch.source_scores import HowAsked, score_lines, score_source, write_answers
+from qwenvl_jax import command_line
 
 
 def evaluate(
@@ -64,20 +65,19 @@ def main(_) -> None:
     logs.start()
     values = flags.FLAGS
     scores = []
-    try:
-        programs.keep(values.checkpoint)
-        checkpoint = load_checkpoint(values.checkpoint)
-        how = HowAsked(**{name: getattr(values, name) for name in HowAsked._fields})
-        for folder in values.data:
-            scores += evaluate(values.checkpoint, folder, how, checkpoint=checkpoint)
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"evaluate: {error}")
+    how = HowAsked(**{name: getattr(values, name) for name in HowAsked._fields})
+    checks.folders(folder for folder in (*values.data, values.exemplars) if folder)
+    programs.keep(values.checkpoint)
+    checkpoint = load_checkpoint(values.checkpoint)
+    command_line.writable(values.checkpoint, "--checkpoint")
+    for folder in values.data:
+        scores += evaluate(values.checkpoint, folder, how, checkpoint=checkpoint)
     print(table(scores))
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("checkpoint", None, "A work directory.", required=True)
-    flags.DEFINE_list("data", None, "Folders of held-out shards.", required=True)
+    flags.DEFINE_string("checkpoint", None, "A work directory.")
+    flags.DEFINE_list("data", None, "Folders of held-out shards.")
     flags.DEFINE_string("task", "", "Only records of this task.")
     flags.DEFINE_integer("limit", 1_000_000, "The first records of each folder.", lower_bound=1)
     flags.DEFINE_integer("rows", 32, "Questions to a batch.", lower_bound=1)
@@ -86,4 +86,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("shots", 0, "Solved records before each question.", lower_bound=0)
     flags.DEFINE_integer("new_tokens", 0, "The longest answer; 0: the task's.", lower_bound=0)
     flags.DEFINE_string("exemplars", "", "The source they come from, such as the train split.")
-    app.run(main)
+    command_line.start(main, required=["checkpoint", "data"])

@@ -201,6 +201,7 @@ def _used() -> float:
 def main(_) -> None:
     logs.start()
     values = flags.FLAGS
+    command_line.writable(values.workdir, "--workdir")
     workdir = Path(values.workdir)
     config = VARIANTS[values.variant]
     config = dataclasses.replace(

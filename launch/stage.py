@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_pipelines.stream.config import StreamConfig
+from data_pipelines.stream.config import SourceConfig, StreamConfig
 from data_pipelines.stream.stream import Stream, eval_batches
 from launch import checks, pages, resumption
 from launch.loop_scores import LoopScores, ScoresConfig
@@ -78,17 +78,20 @@ def read(config: ConfigDict) -> tuple[TrainConfig, StreamConfig, StreamConfig]:
     training = settings.build(TrainConfig, values, "config")
     data = _with_model(data, training.model, "config.data")
     without = _left_out(data["sources"])
-    sources = _named(data["sources"], without)
+    sources = _named(data["sources"], "config.data.sources", without)
     stream = settings.build(StreamConfig, data | {"sources": sources}, "config.data")
     # Held-out losses are compared across runs, whichever way these decode what they train on.
+    batches = heldout.get("batches", 0)
+    if not isinstance(batches, int) or batches < 1:
+        raise ValueError(f"config.heldout.batches={batches!r} must be an integer, at least 1")
     own = {k: v for k, v in heldout.items() if k != "batches" and v is not None}
     other = data | {"decode": "exact"} | _with_model(own, training.model, "config.heldout")
-    other["sources"] = _named(heldout["sources"], without)
-    if [source["name"] for source in other["sources"]] != [source["name"] for source in sources]:
+    other["sources"] = _named(heldout["sources"], "config.heldout.sources", without)
+    held_names, names = ([s.name for s in given] for given in (other["sources"], sources))
+    if held_names != names:
         raise ValueError(
-            f"config.heldout.sources {[source['name'] for source in other['sources']]} must name"
-            f" the sources of config.data.sources {[source['name'] for source in sources]} in the"
-            " same order"
+            f"config.heldout.sources {held_names} must name the sources of config.data.sources"
+            f" {names} in the same order"
         )
     held = settings.build(StreamConfig, other, "config.heldout")
     scores(config).asked(held)
@@ -126,10 +129,17 @@ def scores(config: ConfigDict) -> ScoresConfig:
     return settings.build(ScoresConfig, config.to_dict().get("scores", {}), "config.scores")
 
 
-def _named(sources: dict, without: Collection[str] = ()) -> list[dict]:
-    """{name: {path, weight, ..}} -> [{name, path, weight, ..}]: a source's key is its name."""
+def _named(sources: dict, key: str, without: Collection[str] = ()) -> tuple[SourceConfig, ...]:
+    """{name: {path, weight, ..}} -> settings of each source but those left out.
+
+    Args:
+      key: how the user calls the group.
+    """
     given = {name: source for name, source in sources.items() if name not in without}
-    return [{"name": name, **source} for name, source in given.items()]
+    return tuple(
+        settings.build(SourceConfig, {"name": name, **source}, f"{key}.{name}")
+        for name, source in given.items()
+    )
 
 
 def _left_out(sources: dict) -> list[str]:

@@ -100,6 +100,7 @@ def main(_) -> None:
     logs.start()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its runs end with it
     values, mistakes = flags.FLAGS, Mistakes()
+    mistakes.of(command_line.writable, values.workdir, "--workdir")
     folders = tuple(values.evaluate) or heldout_folders(values.config)
     unfinished = sweep(
         values.config,

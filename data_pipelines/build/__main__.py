@@ -21,10 +21,12 @@ from data_pipelines.build.chat import command as chat
 from data_pipelines.build.convert import command as convert
 from data_pipelines.build.ocr import command as ocr
 from data_pipelines.build.scenes import SceneConfig, build_scenes
+from qwenvl_jax import command_line
+from qwenvl_jax.endings import Ending
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m data_pipelines.build")
+def main() -> int:
+    parser = command_line.Parser(prog="python -m data_pipelines.build")
     jobs = parser.add_subparsers(dest="job", required=True)
     scenes = jobs.add_parser("scenes", help="emoji over photographs, captioned in two languages")
     scenes.add_argument("--out", required=True, help="folder to write to")
@@ -43,31 +45,35 @@ def main() -> None:
     ocr.register(jobs)
     arguments, rest = parser.parse_known_args()
     if rest and getattr(arguments, "engine", "local") != "beam":
-        parser.error(f"not known: {' '.join(rest)}")
+        parser.unknown(arguments, rest)
+    return command_line.run(
+        "build",
+        lambda: _work(arguments, rest),
+        debug="debug" in arguments,
+        interrupted="the same command goes on or starts over",
+    )
+
+
+def _work(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Do a job; returns 1 where `verify` finds damage."""
     start = time.monotonic()
+    if arguments.job == "verify":
+        return _verify(arguments.folders)
+    command_line.writable(arguments.out, "--out")
     try:
-        if "command" in arguments:
-            arguments.command(arguments)
-        if arguments.job == "verify":
-            sys.exit(_verify(arguments.folders))
         if arguments.job == "run":
             _run(arguments, rest)
-        if arguments.job == "scenes":
-            fields = vars(arguments)
-            del fields["job"]
-            config = SceneConfig(**{k: v for k, v in fields.items() if k != "out"})
-            build_scenes(config, fields["out"])
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("\nerror: interrupted; the same command goes on or starts over", file=sys.stderr)
-        sys.exit(130)
+        elif arguments.job == "scenes":
+            fields = {name: getattr(arguments, name) for name in SceneConfig._fields}
+            build_scenes(SceneConfig(**fields), arguments.out)
+        else:
+            arguments.command(arguments)
     except BrokenProcessPool:
         resumed = arguments.job in ("run", "render", "extract")
         again = "goes on from here" if resumed else "starts over"
-        sys.exit(f"error: a worker was killed (memory?); the same command {again}")
+        raise Ending(f"a worker was killed (memory?); the same command {again}") from None
     print(f"wrote {arguments.out} in {time.monotonic() - start:.1f} s")
+    return 0
 
 
 def _run(arguments: argparse.Namespace, beam_options: Sequence[str]) -> None:
@@ -102,4 +108,4 @@ def _verify(folders: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

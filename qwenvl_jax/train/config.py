@@ -71,6 +71,10 @@ class TrainConfig:
     loss_chunk: int = 64  # labelled positions of a device whose logits exist at once
     eval_every: int = 1000
 
+    def __post_init__(self):
+        if self.eval_every < 1:
+            raise ValueError(f"config.eval_every={self.eval_every} must be at least 1")
+
     def check_batch(
         self,
         *,

@@ -50,6 +50,10 @@ class OptimConfig:
     skip_spikes: float = 0.0  # deviations above the last 128 steps that skip a step; 0: none do
 
     def __post_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"config.optim.steps={self.steps} must be at least 1")
+        if not 0 < self.peak_lr < math.inf:
+            raise ValueError(f"config.optim.peak_lr={self.peak_lr} must be finite and above 0")
         if not 0 <= self.warmup_steps < self.steps:
             raise ValueError(
                 f"config.optim.warmup_steps={self.warmup_steps} must be below"
@@ -61,7 +65,10 @@ class OptimConfig:
                 f" config.optim.warmup_steps={self.warmup_steps} steps after each"
             )
         if not 0 <= self.min_lr <= self.peak_lr:
-            raise ValueError("config.optim.min_lr must be between 0 and config.optim.peak_lr")
+            raise ValueError(
+                f"config.optim.min_lr={self.min_lr} must be between 0 and"
+                f" config.optim.peak_lr={self.peak_lr}"
+            )
         if self.accumulation < 1:
             raise ValueError(f"config.optim.accumulation={self.accumulation} must be at least 1")
         if self.max_bad_steps < 1:
