@@ -12,7 +12,8 @@ too many records share is cut by a second band, then by a third, as long as pair
       ...
       bands a, b, c, d, crowd -> tiles: rows i*S .. against rows j*S ..    (TileTask)
 
-A pair is found on the path of its first shared bands, at the first value that is no crowd. So the
+A crowd that further bands would not part, as its pictures are alike, becomes tiles at once: a cut
+must halve the pairs to compare. So there are never more of them than without cuts. A pair is found on the path of its first shared bands, at the first value that is no crowd. So the
 outcome does not depend on what counts as a crowd, and no task compares more than twice
 `pairs_at_once` pairs.
 """
@@ -107,28 +108,28 @@ def near_round(
     while cuts:
         level = len(cuts[0]) + 1
         deeper: list[Cut] = []
-        for (cut, band), counts in _count(cuts, settings, decided, work, engine):
-            pairs = counts * (counts - 1) // 2
-            crowds = np.flatnonzero(pairs > settings.pairs_at_once).tolist()
-            inner = [(*cut, (band, value)) for value in crowds]
-            if level < shared:
-                deeper += inner
-            else:
-                tiles += [
-                    TileTask(crowd, i, j, side, *common)
-                    for crowd, value in zip(inner, crowds)
-                    for j in range(-(-int(counts[value]) // side))
-                    for i in range(j + 1)
-                ]
-            if level == 1:
-                _say_sizes(band, counts, len(crowds), work)
-            counts[crowds], pairs[crowds] = 0, 0
-            if not pairs.any():
+        for cut, counts_by_band in _count(cuts, settings, decided, work, engine):
+            held = int(next(iter(counts_by_band.values())).sum())
+            if level > 1 and 2 * sum(map(_pairs, counts_by_band.values())) > _pairs(held):
+                tiles += _tiles(cut, held, side, common)  # pictures alike: bands do not part them
                 continue
-            tasks += [
-                NearTask(cut, band, a, b, tuple(v for v in crowds if a <= v < b), *common)
-                for a, b in _ranges(counts / settings.rows_at_once + pairs / settings.pairs_at_once)
-            ]
+            for band, counts in counts_by_band.items():
+                each = counts * (counts - 1) // 2
+                crowds = np.flatnonzero(each > settings.pairs_at_once).tolist()
+                if level == 1:
+                    _say_sizes(band, counts, len(crowds), work)
+                for value in crowds:
+                    inner = (*cut, (band, value))
+                    if level < shared:
+                        deeper.append(inner)
+                    else:
+                        tiles += _tiles(inner, int(counts[value]), side, common)
+                counts[crowds], each[crowds] = 0, 0
+                load = counts / settings.rows_at_once + each / settings.pairs_at_once
+                tasks += [
+                    NearTask(cut, band, a, b, tuple(v for v in crowds if a <= v < b), *common)
+                    for a, b in _ranges(np.where(each > 0, load, 0.0))
+                ]
         cuts = deeper
     engine(mark, tasks)
     engine(collect, [tile for tile in tiles if (tile.earlier, tile.later) == (0, 0)])
@@ -225,7 +226,8 @@ def mark_tile(task: TileTask) -> None:
 
 def _near(group: Rows, band: int, bits: int) -> Integer[np.ndarray, "2 M"]:
     """The records that lie near an earlier one with the same value of a band."""
-    values_N = group.words_NW.view("<u2")[:, band]
+    # Four bands a word, the first lowest.
+    values_N = (group.words_NW[:, band // 4] >> np.uint64(16 * (band % 4))).astype(np.uint16)
     order = np.argsort(values_N, kind="stable")
     group, values_N = group.take(order), values_N[order]
     nearest_N = np.zeros(len(order), np.uint8)
@@ -291,10 +293,19 @@ def _next_bands(cut: Cut, settings: DuplicateSettings) -> range:
     return range(cut[-1][0] + 1 if cut else 0, settings.near_bits + len(cut) + 1)
 
 
+def _pairs(counts: Int64[np.ndarray, "V"] | int) -> int:
+    return int(np.sum(counts * (counts - 1) // 2))
+
+
+def _tiles(cut: Cut, held: int, side: int, common: tuple) -> list[TileTask]:
+    stretches = range(-(-held // side))
+    return [TileTask(cut, i, j, side, *common) for j in stretches for i in range(j + 1)]
+
+
 def _count(
     cuts: list[Cut], settings: DuplicateSettings, decided: Path, work: Path, engine: Engine
-) -> Iterator[tuple[tuple[Cut, int], Int64[np.ndarray, "65536"]]]:
-    """((cut, next band), records of each of its values)."""
+) -> Iterator[tuple[Cut, dict[int, Int64[np.ndarray, "65536"]]]]:
+    """(cut, next band -> records of each of its values)."""
     tasks = [
         CountTask(tuple(cuts), tables, settings, str(decided), str(work))
         for tables in cut_tables(work, settings.rows_at_once)
@@ -303,11 +314,13 @@ def _count(
     tables = [np.load(task.path, allow_pickle=False) for task in tasks]
     table = np.concatenate([np.zeros((0, 4), np.int64), *tables])
     for place, cut in enumerate(cuts):
+        of_cut = table[table[:, 0] == place]
+        found = {}
         for band in _next_bands(cut, settings):
-            own = table[(table[:, 0] == place) & (table[:, 1] == band)]
-            counts = np.zeros(_VALUES, np.int64)
-            np.add.at(counts, own[:, 2], own[:, 3])
-            yield (cut, band), counts
+            own = of_cut[of_cut[:, 1] == band]
+            found[band] = np.zeros(_VALUES, np.int64)
+            np.add.at(found[band], own[:, 2], own[:, 3])
+        yield cut, found
 
 
 def _open_rows(work: Path, decided: Path, tables: tuple[int, int] | None = None) -> Iterator[tuple]:

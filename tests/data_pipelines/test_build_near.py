@@ -55,15 +55,15 @@ def by_brute_force(keys: np.ndarray, options: DuplicateSettings) -> list[str | N
     return verdicts
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
-    count=st.integers(1, 90),
+    count=st.integers(1, 48),
     same=st.integers(0, 16),
     spread=st.integers(0, 24),
     evaluation=st.sampled_from([0, 0, 5]),
     bits=st.sampled_from([0, 3, 11, 12, 13, 15]),
-    pairs=st.sampled_from([1, 7, 60, 1_000_000]),
+    pairs=st.sampled_from([25, 90, 1_000_000]),
     across=st.booleans(),
 )
 def test_a_crowd_is_decided_as_by_brute_force(
@@ -83,13 +83,13 @@ def test_a_crowd_is_decided_as_by_brute_force(
 
 
 def test_no_task_compares_more_than_it_may(tmp_path, monkeypatch, capsys):
-    """2,000 records, half of which share the values of all bands but one or two: a task for a band
-    would compare half a million pairs.
+    """1,000 records, half of which share the values of 14 bands: a task for a band would compare
+    125,000 pairs.
     """
-    keys = crowd(5, 2_000, same=0, spread=24, evaluation=0)
+    keys = crowd(5, 1_000, same=0, spread=24, evaluation=0)
     keys["bands"][::2, :14] = 7
     np.save(tmp_path / "keys.npy", keys)
-    limit, compared, tasks = 10_000, [0], [0]
+    limit, compared, tasks = 5_000, [0], [0]
     options = DuplicateSettings(12, 0, pairs_at_once=limit)
     originals = near._near, near._near_of_two
 
