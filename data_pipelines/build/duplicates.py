@@ -9,8 +9,8 @@ near    a record goes whose picture lies within `near_bits` of an earlier one's
 text    the first `text_copies` records with a text stay
 
 A picture with an English and a Chinese caption is two pairs: pictures are compared within a
-language, unless `across_languages`. A round is cut into parts by the value of its key, so equal keys
-meet in one part and a part fits into memory; `near.py` does so for near pictures. The outcome
+language, unless `across_languages`. A round is cut into parts by the value of its key, so equal
+keys meet in one part and a part fits into memory; `near.py` does so for near pictures. The outcome
 depends neither on the number of parts nor on who did them.
 """
 
@@ -22,8 +22,16 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from data_pipelines.build.engine import Engine
-from data_pipelines.build.keys import EVALUATION, KEYS, Rows, join, read_tables, select, words
-from data_pipelines.build.keys import write_listing
+from data_pipelines.build.keys import (
+    EVALUATION,
+    KEYS,
+    Rows,
+    join,
+    read_tables,
+    select,
+    words,
+    write_listing,
+)
 from data_pipelines.build.marks import RULES, code, merge_marks, save_marks
 from data_pipelines.build.near import near_round
 from data_pipelines.build.settings import DuplicateSettings

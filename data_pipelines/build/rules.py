@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import regex
 
-from data_pipelines.build import language, text_credit, text_rules
+from data_pipelines.build import language, text_boilerplate, text_credit, text_rules
 from data_pipelines.build.image_header import ImageHeader, read_header
 from data_pipelines.build.language import caption_language, script_language
 from data_pipelines.build.settings import SourceSettings
@@ -25,12 +25,8 @@ _EMOJI = regex.compile(
     r"[\p{Extended_Pictographic}--[©®™‼⁉ℹ↔↕〰〽㊗㊙]]|[\U0001F1E6-\U0001F1FF\u20e3]", regex.V1
 )
 # Any letter that is neither of the English alphabet nor Han; marks belong to letters.
-_FOREIGN = regex.compile(
-    r"[[\p{L}\p{M}]--[A-Za-z\p{Han}]]|\uFFFD", regex.V1
-)
-_FOREIGN_BUT_ACCENTS = regex.compile(
-    r"[[\p{L}\p{M}]--[\p{Latin}\p{Han}]]|\uFFFD", regex.V1
-)
+_FOREIGN = regex.compile(r"[[\p{L}\p{M}]--[A-Za-z\p{Han}]]|\uFFFD", regex.V1)
+_FOREIGN_BUT_ACCENTS = regex.compile(r"[[\p{L}\p{M}]--[\p{Latin}\p{Han}]]|\uFFFD", regex.V1)
 # A number's unit is no foreign word: 5 µm, 10 kΩ.
 _UNIT_SIGN = regex.compile(r"(?<=\d\s?)(?:[µμ](?=[A-Za-z])|[kM]?[Ωω](?![\p{Greek}]))")
 _UNIT = regex.compile(r"[0-9A-Za-z]+|\S")
@@ -133,7 +129,7 @@ def identifier(pair: Pair, _: SourceSettings) -> bool:
 
 
 def boilerplate(pair: Pair, _: SourceSettings) -> bool:
-    return text_rules.boilerplate(pair.text)
+    return text_boilerplate.boilerplate(pair.text)
 
 
 def credit(pair: Pair, _: SourceSettings) -> bool:

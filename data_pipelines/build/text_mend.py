@@ -54,7 +54,9 @@ _BRACKET_TAG = regex.compile(
     r"(?:[= ][^\[\]]{0,300})?\]",
     regex.I,
 )
-_ADDRESS = regex.compile(r"(?:https?://|www\.)[^\s\u3000-\u303f\uff00-\uffef\u4e00-\u9fff]+", regex.I)
+_ADDRESS = regex.compile(
+    r"(?:https?://|www\.)[^\s\u3000-\u303f\uff00-\uffef\u4e00-\u9fff]+", regex.I
+)
 
 
 def mend_characters(text: str) -> tuple[str, list[str]]:
