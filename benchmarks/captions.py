@@ -3,8 +3,8 @@
     python benchmarks/captions.py [--captions=FILE] [--part=all|tuned|held] [--errors] [--rate=FILE]
 
 FILE has a header and four columns, set apart by tabs: language of the source, kind, `keep` or the
-rule that is to drop it, caption; what cannot be seen is written \\u200b, \\x92, \\U000e0001. A third
-of the captions, by a hash, was held back while the rules were written: `--part=held`.
+rule that is to drop it, caption; what cannot be seen is written \\u200b, \\x92, \\U000e0001. A
+third of the captions, by a hash, was held back while the rules were written: `--part=held`.
 `--rate=FILE` times the rules over the lines of a text file.
 """
 

@@ -9,8 +9,8 @@ near    a record goes whose picture lies within `near_bits` of an earlier one's
 text    the first `text_copies` records with a text stay
 
 A picture with an English and a Chinese caption is two pairs: pictures are compared within a
-language, unless `across_languages`. A round is cut into parts by the value of its key, so equal keys
-meet in one part and a part fits into memory; `near.py` does so for near pictures. The outcome
+language, unless `across_languages`. A round is cut into parts by the value of its key, so equal
+keys meet in one part and a part fits into memory; `near.py` does so for near pictures. The outcome
 depends neither on the number of parts nor on who did them.
 """
 

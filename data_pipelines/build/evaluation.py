@@ -19,8 +19,9 @@ from qwenvl_jax.image.decode import FORMATS
 # would stay in the training data. Whatever else holds a picture is read too.
 _SUFFIXES = frozenset(
     """
-    .jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .mpo .heic .heif .avif .jxl .jp2
-    .j2k .jpx .svg .psd .tga .ppm .pgm .pbm .pnm .ico .exr .hdr .raw .cr2 .cr3 .nef .arw .dng
+    .jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .mpo .heic .heif .avif
+    .jxl .jp2 .j2k .jpx .svg .psd .tga .ppm .pgm .pbm .pnm .ico .exr .hdr .raw .cr2 .cr3 .nef
+    .arw .dng
     """.split()
 )
 _NAMED = 5  # files that a message names
@@ -45,9 +46,9 @@ def evaluation_keys(folder: str, *, key: str = "config.evaluation") -> Shaped[np
             unread.append(f"{name} {error}")
     if unread:
         raise ValueError(
-            f"{key}: {len(unread)} of {len(rows) + len(unread)} pictures cannot be read, and training"
-            f" data might show them: {_some(unread)}; convert them to {', '.join(FORMATS)} or remove"
-            " them"
+            f"{key}: {len(unread)} of {len(rows) + len(unread)} pictures cannot be read: training"
+            f" data might show them: {_some(unread)}; convert them to {', '.join(FORMATS)} or"
+            " remove them"
         )
     if not rows:
         raise ValueError(f"{key}: no picture in {folder!r}")
@@ -125,7 +126,7 @@ def _pictures(folder: Path, key: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _is_picture(path: Path) -> bool:
-    """Whether a file without a picture's suffix holds one all the same; a large file is not read."""
+    """Whether a file without a picture's suffix holds one all the same; only its start is read."""
     with path.open("rb") as file:
         try:
             Image.open(file)

@@ -23,7 +23,7 @@ class ImageHeader(NamedTuple):
 
 
 def read_header(data: bytes) -> ImageHeader | None:
-    """Parse a JPEG, PNG, WebP, GIF, BMP or TIFF header; None for others or where it is cut short."""
+    """Parse a JPEG, PNG, WebP, GIF, BMP or TIFF header; None for others or one that is cut."""
     try:
         if data[:3] == b"\xff\xd8\xff":
             return _jpeg(data)

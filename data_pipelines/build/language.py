@@ -1,4 +1,4 @@
-"""English, Chinese or another language: by scripts and common words, by a model where they are open.
+"""English, Chinese or another language: by scripts and common words, else by a model.
 
 A text in Latin letters is English where enough of its words are common English ones. Otherwise
 lingua compares the languages of Latin script; that costs half a millisecond.
@@ -25,13 +25,16 @@ _ENOUGH_ENGLISH = 0.3  # share of words that settles the question without the mo
 # How much likelier than English another language must be; see `foreign_language`.
 _RATIO = 4.0
 _LANGUAGES = (
-    "ENGLISH", "SPANISH", "GERMAN", "FRENCH", "INDONESIAN", "ITALIAN", "DUTCH", "PORTUGUESE", "POLISH",
-    "TURKISH", "SWEDISH", "DANISH", "BOKMAL", "FINNISH", "ROMANIAN", "CZECH", "HUNGARIAN",
+    "ENGLISH", "SPANISH", "GERMAN", "FRENCH", "INDONESIAN", "ITALIAN", "DUTCH", "PORTUGUESE",
+    "POLISH", "TURKISH", "SWEDISH", "DANISH", "BOKMAL", "FINNISH", "ROMANIAN", "CZECH", "HUNGARIAN",
     "VIETNAMESE", "TAGALOG", "CATALAN",
 )  # fmt: skip
 
 _INITIAL = "zh|ch|sh|[bpmfdtnlgkhjqxrzcsyw]"
-_FINAL = "iang|iong|uang|ang|eng|ing|ong|uai|iao|ian|uan|ai|ei|ao|ou|an|en|in|un|ia|ie|iu|ua|uo|ui|ue|ve|er|a|e|i|o|u|v"
+_FINAL = (
+    "iang|iong|uang|ang|eng|ing|ong|uai|iao|ian|uan|ai|ei|ao|ou|an|en|in|un|ia|ie|iu|ua|uo|ui|ue"
+    "|ve|er|a|e|i|o|u|v"
+)
 _PINYIN = regex.compile(rf"(?:(?:{_INITIAL})(?:{_FINAL})|ang|ai|an|ao|er|en|e|ou|a){{1,4}}")
 # Sounds that English spelling hardly has.
 _CHINESE_SOUND = regex.compile(

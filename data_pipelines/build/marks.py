@@ -1,11 +1,12 @@
 """Verdicts of de-duplication: their rules, and the files in which parts of a round leave them."""
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Float64, Integer, Shaped, UInt8
 
 # A record's verdict is the place of its rule here, 0 where it stays; of several the least holds.
 RULES = (
@@ -41,3 +42,16 @@ def merge_marks(decided: UInt8[np.ndarray, "N"], marks: Sequence[Path], path: Pa
         merged[rows] = np.where(known == 0, codes, np.minimum(known, codes))
     merged.flush()
     os.replace(partial, path)
+
+
+def value_ranges(load_V: Float64[np.ndarray, "V"]) -> list[tuple[int, int]]:
+    """Ranges of values whose loads add up to less than one, beside the last value's own."""
+    places = np.floor(np.cumsum(load_V) - load_V)
+    edges = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(load_V)]
+    return [(a, b) for a, b in zip(edges, edges[1:]) if load_V[a:b].any()]
+
+
+def array_bytes(array: Shaped[np.ndarray, "..."]) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array, allow_pickle=False)
+    return out.getvalue()

@@ -2,7 +2,7 @@
 
 A hash is 16 bands of 16 bits. Hashes that differ in d bits share at least 16 - d bands whole, so
 equal values of a band bring candidates together. Real pictures crowd (logos on white): a value that
-too many records share is cut by a second band, then by a third, as long as pairs must share so many:
+too many records share is cut by a second band, then a third, while pairs must share so many:
 
     near_bits = 12: a pair shares 4 bands, a < b < c < d, and a <= 12, b <= 13, c <= 14, d <= 15
 
@@ -12,12 +12,12 @@ too many records share is cut by a second band, then by a third, as long as pair
       ...
       bands a, b, c, d, crowd -> tiles: rows i*S .. against rows j*S ..    (TileTask)
 
-A pair is found on the path of its first shared bands, at the first value that is no crowd. So the
-outcome does not depend on what counts as a crowd, and no task compares more than twice
-`pairs_at_once` pairs.
+A cut must halve the pairs to compare, else the crowd becomes tiles at once: its pictures are alike.
+So there are never more pairs than without cuts. A pair is found on the path of its first shared
+bands, at the first value that is not cut further. So the outcome does not depend on what counts as
+a crowd. No task compares more than twice `pairs_at_once` pairs.
 """
 
-import io
 import json
 import math
 from collections.abc import Iterator
@@ -25,16 +25,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, Integer, UInt8, UInt16, UInt64
+from jaxtyping import Bool, Int64, UInt16
 
 from data_pipelines.build.engine import Engine
 from data_pipelines.build.hashes import BANDS
 from data_pipelines.build.keys import EVALUATION, Rows, cut_tables, join, read_tables, select
-from data_pipelines.build.marks import code, save_marks
+from data_pipelines.build.marks import array_bytes, code, save_marks, value_ranges
+from data_pipelines.build.near_pairs import near_earlier, near_of_two
 from data_pipelines.build.settings import DuplicateSettings
 from data_pipelines.build.shards import save_whole
 
-_LARGE = 64  # records of one band value that are worth a loop of their own
 _VALUES = 65_536
 Cut = tuple[tuple[int, int], ...]  # bands, ascending, and the value that records have there
 
@@ -107,28 +107,28 @@ def near_round(
     while cuts:
         level = len(cuts[0]) + 1
         deeper: list[Cut] = []
-        for (cut, band), counts in _count(cuts, settings, decided, work, engine):
-            pairs = counts * (counts - 1) // 2
-            crowds = np.flatnonzero(pairs > settings.pairs_at_once).tolist()
-            inner = [(*cut, (band, value)) for value in crowds]
-            if level < shared:
-                deeper += inner
-            else:
-                tiles += [
-                    TileTask(crowd, i, j, side, *common)
-                    for crowd, value in zip(inner, crowds)
-                    for j in range(-(-int(counts[value]) // side))
-                    for i in range(j + 1)
-                ]
-            if level == 1:
-                _say_sizes(band, counts, len(crowds), work)
-            counts[crowds], pairs[crowds] = 0, 0
-            if not pairs.any():
+        for cut, counts_by_band in _count(cuts, settings, decided, work, engine):
+            held = int(next(iter(counts_by_band.values())).sum())
+            if level > 1 and 2 * sum(map(_pairs, counts_by_band.values())) > _pairs(held):
+                tiles += _tiles(cut, held, side, common)  # pictures alike: bands do not part them
                 continue
-            tasks += [
-                NearTask(cut, band, a, b, tuple(v for v in crowds if a <= v < b), *common)
-                for a, b in _ranges(counts / settings.rows_at_once + pairs / settings.pairs_at_once)
-            ]
+            for band, counts in counts_by_band.items():
+                each = counts * (counts - 1) // 2
+                crowds = np.flatnonzero(each > settings.pairs_at_once).tolist()
+                if level == 1:
+                    _say_sizes(band, counts, len(crowds), work)
+                for value in crowds:
+                    inner = (*cut, (band, value))
+                    if level < shared:
+                        deeper.append(inner)
+                    else:
+                        tiles += _tiles(inner, int(counts[value]), side, common)
+                counts[crowds], each[crowds] = 0, 0
+                load = counts / settings.rows_at_once + each / settings.pairs_at_once
+                tasks += [
+                    NearTask(cut, band, a, b, tuple(v for v in crowds if a <= v < b), *common)
+                    for a, b in value_ranges(np.where(each > 0, load, 0.0))
+                ]
         cuts = deeper
     engine(mark, tasks)
     engine(collect, [tile for tile in tiles if (tile.earlier, tile.later) == (0, 0)])
@@ -154,7 +154,7 @@ def count(task: CountTask) -> None:
         ones = np.ones(len(values), np.int64)
         found.append(np.stack([place * ones, band * ones, values, counts[values]], axis=1))
     table = np.concatenate([np.zeros((0, 4), np.int64), *found])
-    save_whole(task.path, _array_bytes(table))
+    save_whole(task.path, array_bytes(table))
 
 
 def mark(task: NearTask) -> None:
@@ -170,7 +170,9 @@ def mark(task: NearTask) -> None:
             mine &= ~np.isin(values_N, crowds)
         parts.append(select(keys, "bands", mine, start))
     groups = join(parts, "bands").by_language(across=task.settings.across_languages)
-    save_marks(task.path, [_near(group, task.band, task.settings.near_bits) for group in groups])
+    save_marks(
+        task.path, [near_earlier(group, task.band, task.settings.near_bits) for group in groups]
+    )
 
 
 def collect(task: TileTask) -> None:
@@ -212,80 +214,19 @@ def mark_tile(task: TileTask) -> None:
     found = []
     if task.earlier == task.later:
         band = task.cut[-1][0]
-        found = [_near(group, band, bits) for group in stretches[1].by_language(across=across)]
+        found = [
+            near_earlier(group, band, bits) for group in stretches[1].by_language(across=across)
+        ]
     elif len(stretches[1].rows_N):
         together = join(stretches, "bands")
         for group in together.by_language(across=across):
             border = int(np.searchsorted(group.rows_N, stretches[1].rows_N[0]))
             found.append(
-                _near_of_two(group.take(slice(border)), group.take(slice(border, None)), bits)
+                near_of_two(group.take(slice(border)), group.take(slice(border, None)), bits)
             )
     if (task.earlier, task.later) == (0, 0):
         found.append(np.stack([same, np.full(len(same), code("near_image"))]))
     save_marks(task.path, found)
-
-
-def _near(group: Rows, band: int, bits: int) -> Integer[np.ndarray, "2 M"]:
-    """The records that lie near an earlier one with the same value of a band."""
-    values_N = group.words_NW.view("<u2")[:, band]
-    order = np.argsort(values_N, kind="stable")
-    group, values_N = group.take(order), values_N[order]
-    nearest_N = np.zeros(len(order), np.uint8)
-    for earlier, lag in _candidates(values_N, group.words_NW[:, 0].copy(), bits):
-        differ = np.bitwise_count(group.words_NW[earlier] ^ group.words_NW[earlier + lag])
-        earlier = earlier[differ.sum(1, dtype=np.uint16) <= bits]
-        _note(nearest_N, earlier + lag, group.sources_N[earlier], group.sources_N[earlier + lag])
-    gone = np.flatnonzero(nearest_N)
-    return np.stack([group.rows_N[gone], nearest_N[gone].astype(np.int64)])
-
-
-def _near_of_two(earlier: Rows, later: Rows, bits: int) -> Integer[np.ndarray, "2 M"]:
-    """The later records that lie near one of the earlier ones."""
-    nearest_N = np.zeros(len(later.rows_N), np.uint8)
-    first_N = later.words_NW[:, 0].copy()
-    for words_W, source in zip(earlier.words_NW, earlier.sources_N):
-        near = np.flatnonzero(np.bitwise_count(first_N ^ words_W[0]) <= bits)
-        differ = np.bitwise_count(later.words_NW[near] ^ words_W)
-        near = near[differ.sum(1, dtype=np.uint16) <= bits]
-        _note(nearest_N, near, np.full(len(near), source), later.sources_N[near])
-    gone = np.flatnonzero(nearest_N)
-    return np.stack([later.rows_N[gone], nearest_N[gone].astype(np.int64)])
-
-
-def _note(
-    nearest_N: UInt8[np.ndarray, "N"],
-    places_M: Integer[np.ndarray, "M"],
-    first_M: UInt16[np.ndarray, "M"],
-    own_M: UInt16[np.ndarray, "M"],
-) -> None:
-    """Keep the least verdict of each place, from the sources of the earlier record and its own."""
-    same = np.where(first_M == own_M, code("near_image"), code("near_image_other_source"))
-    codes = np.where(first_M == EVALUATION, code("evaluation_image_near"), same)
-    known = nearest_N[places_M]
-    nearest_N[places_M] = np.where(known == 0, codes, np.minimum(known, codes))
-
-
-def _candidates(
-    values_N: UInt16[np.ndarray, "N"], words_N: UInt64[np.ndarray, "N"], bits: int
-) -> Iterator[tuple[Integer[np.ndarray, "M"], int]]:
-    """Places i, and a lag, such that i and i + lag have one value and differ little in their first
-    64 bits. Values come sorted.
-    """
-    starts = np.flatnonzero(np.diff(values_N.astype(np.int32), prepend=-1))
-    sizes = np.diff(starts, append=len(values_N))
-    for start, size in zip(starts[sizes > _LARGE], sizes[sizes > _LARGE]):
-        words = words_N[start : start + size]
-        for lag in range(1, size):  # neighbouring memory, no index: six times as fast
-            near = np.flatnonzero(np.bitwise_count(words[lag:] ^ words[:-lag]) <= bits)
-            if len(near):
-                yield start + near, lag
-    # All small groups at once: every row with the next of its value, then the next but one.
-    earlier = np.flatnonzero(np.repeat(sizes <= _LARGE, sizes))
-    for lag in range(1, _LARGE):
-        earlier = earlier[earlier + lag < len(values_N)]
-        earlier = earlier[values_N[earlier] == values_N[earlier + lag]]
-        near = np.bitwise_count(words_N[earlier] ^ words_N[earlier + lag]) <= bits
-        yield earlier[near], lag
 
 
 def _next_bands(cut: Cut, settings: DuplicateSettings) -> range:
@@ -293,10 +234,19 @@ def _next_bands(cut: Cut, settings: DuplicateSettings) -> range:
     return range(cut[-1][0] + 1 if cut else 0, settings.near_bits + len(cut) + 1)
 
 
+def _pairs(counts: Int64[np.ndarray, "V"] | int) -> int:
+    return int(np.sum(counts * (counts - 1) // 2))
+
+
+def _tiles(cut: Cut, held: int, side: int, common: tuple) -> list[TileTask]:
+    stretches = range(-(-held // side))
+    return [TileTask(cut, i, j, side, *common) for j in stretches for i in range(j + 1)]
+
+
 def _count(
     cuts: list[Cut], settings: DuplicateSettings, decided: Path, work: Path, engine: Engine
-) -> Iterator[tuple[tuple[Cut, int], Int64[np.ndarray, "65536"]]]:
-    """((cut, next band), records of each of its values)."""
+) -> Iterator[tuple[Cut, dict[int, Int64[np.ndarray, "65536"]]]]:
+    """(cut, next band -> records of each of its values)."""
     tasks = [
         CountTask(tuple(cuts), tables, settings, str(decided), str(work))
         for tables in cut_tables(work, settings.rows_at_once)
@@ -305,11 +255,13 @@ def _count(
     tables = [np.load(task.path, allow_pickle=False) for task in tasks]
     table = np.concatenate([np.zeros((0, 4), np.int64), *tables])
     for place, cut in enumerate(cuts):
+        of_cut = table[table[:, 0] == place]
+        found = {}
         for band in _next_bands(cut, settings):
-            own = table[(table[:, 0] == place) & (table[:, 1] == band)]
-            counts = np.zeros(_VALUES, np.int64)
-            np.add.at(counts, own[:, 2], own[:, 3])
-            yield (cut, band), counts
+            own = of_cut[of_cut[:, 1] == band]
+            found[band] = np.zeros(_VALUES, np.int64)
+            np.add.at(found[band], own[:, 2], own[:, 3])
+        yield cut, found
 
 
 def _open_rows(work: Path, decided: Path, tables: tuple[int, int] | None = None) -> Iterator[tuple]:
@@ -324,13 +276,6 @@ def _inside(bands_NB: UInt16[np.ndarray, "N B"], cut: Cut) -> Bool[np.ndarray, "
     for band, value in cut:
         inside &= bands_NB[:, band] == value
     return inside
-
-
-def _ranges(load_V: Float64[np.ndarray, "V"]) -> list[tuple[int, int]]:
-    """Ranges of values whose loads add up to less than one, beside the last value's own."""
-    places = np.floor(np.cumsum(load_V) - load_V)
-    edges = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(load_V)]
-    return [(a, b) for a, b in zip(edges, edges[1:]) if load_V[a:b].any()]
 
 
 def _say_sizes(band: int, counts: Int64[np.ndarray, "65536"], crowds: int, work: Path) -> None:
@@ -349,9 +294,3 @@ def _say_sizes(band: int, counts: Int64[np.ndarray, "65536"], crowds: int, work:
 
 def _name(cut: Cut) -> str:
     return "".join(f"{band}.{value}-" for band, value in cut)
-
-
-def _array_bytes(array: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    np.save(out, array, allow_pickle=False)
-    return out.getvalue()

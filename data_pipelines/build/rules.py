@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import regex
 
-from data_pipelines.build import language, text_credit, text_rules
+from data_pipelines.build import language, text_boilerplate, text_credit, text_rules
 from data_pipelines.build.image_header import ImageHeader, read_header
 from data_pipelines.build.language import caption_language, script_language
 from data_pipelines.build.settings import SourceSettings
@@ -129,7 +129,7 @@ def identifier(pair: Pair, _: SourceSettings) -> bool:
 
 
 def boilerplate(pair: Pair, _: SourceSettings) -> bool:
-    return text_rules.boilerplate(pair.text)
+    return text_boilerplate.boilerplate(pair.text)
 
 
 def credit(pair: Pair, _: SourceSettings) -> bool:

@@ -19,7 +19,8 @@ _TELLTALE = frozenset(
     """.split()
 )
 _ZH_TELLTALE = regex.compile(
-    r"[图摄]|来源|来自|源自|版权|著作权|记者|通讯员|©|供稿|侵权|侵删|转载|作者|授权|许可|视觉中国|资料|新华社|中新社|IC|违者|编辑|撰文|：|:"
+    r"[图摄]|来源|来自|源自|版权|著作权|记者|通讯员|©|供稿|侵权|侵删|转载|作者|授权|许可"
+    r"|视觉中国|资料|新华社|中新社|IC|违者|编辑|撰文|：|:"
 )
 _AGENCY = (
     r"(?:Getty(?:\s?Images)?|REUTERS|Reuters|Thomson Reuters|AP(?: Photo| Images)?|Associated Press"
@@ -32,7 +33,8 @@ _AGENCY = (
 # behind a colon has other words too: "Photo: rescue workers search the ruins".
 _PROPER = r"[@\w.'’&/|-]*[\p{Lu}\d][\w.'’&@/|-]*"
 _NAME = (
-    rf"(?:the |The )?{_PROPER}(?:[\s,]+(?:{_PROPER}|[&/|–-]|of|for|and|the|in|at|on|via|by|de|la|van|von)"
+    rf"(?:the |The )?{_PROPER}(?:[\s,]+(?:{_PROPER}|[&/|–-]|of|for|and|the|in|at|on|via|by|de|la"
+    rf"|van|von)"
     r"){0,7}"
 )
 _PHOTO = r"(?i:photo(?:s|graph|graphs|graphy|grapher)?|images?|pictures?|pics?|foto)"
@@ -45,13 +47,15 @@ _LATIN_CREDITS = tuple(
     for pattern in (
         rf"{_APART}{_MEDIUM}\s*(?i:by|via|from|courtesy(?: of)?)\s*:?\s+{_NAME}",
         rf"{_APART}{_PHOTO}\s*[:©]\s*{_NAME}",
-        rf"{_START}{_MEDIUM}\s+(?i:credits?|sources?|courtesy|copyright)\s*(?i:of\s)?[:©]?\s*{_NAME}",
+        rf"{_START}{_MEDIUM}\s+(?i:credits?|sources?|courtesy"
+        rf"|copyright)\s*(?i:of\s)?[:©]?\s*{_NAME}",
         rf"{_APART}(?i:sources?|credits?|via|photographer|courtesy)\s*:\s*(?:{_NAME}|[\w.-]+)",
         rf"{_START}(?i:courtesy of)\s+{_NAME}",
         rf"{_START}(?:(?i:copyright)|©|\([cC]\))[\s©]*(?:\([cC]\)\s*)?(?:\d{{4}})?[\s,]*(?i:by\s+)?"
         rf"(?:{_NAME}|[\w.-]+)?",
         rf"{_START}(?i:all (?:rights|images) (?:are )?reserved)(?:\s+(?i:to|by)\s+{_NAME})?",
-        rf"{_START}(?i:(?:royalty[- ]free|premium)\s+)?(?i:stock\s+(?:photo(?:s|graphy)?|images?|vectors?"
+        rf"{_START}(?i:(?:royalty[- ]free|premium)\s+)?(?i:stock\s+(?:photo(?:s|graphy)?|images?"
+        rf"|vectors?"
         r"|illustrations?|footage|pictures?|art))[\s#:-]*\d*",
         # The name of an agency alone needs a sign before it: "Reuters building" is none.
         r"(?:^|[.!?,;|(\[/–—]\s*|\s-\s*)(?:[\p{Lu}][\w.'-]*(?: [\p{Lu}][\w.'-]*){0,3}\s*[/|]\s*)?"
@@ -65,20 +69,24 @@ _ZH_NAME = r"[^。；：！？:;!?（(【\[]{1,20}?"
 _ZH_CREDITS = tuple(
     regex.compile(_ZH_START + pattern + _ZH_END)
     for pattern in (
-        rf"(?:图片|照片|图文|图|文|视频|素材|资料|数据|文章|本文|原文)?(?:来源|来自|源自|源)于?\s*[:：/／]\s*{_ZH_NAME}",
+        rf"(?:图片|照片|图文|图|文|视频|素材|资料|数据|文章|本文|原文)?(?:来源|来自|源自"
+        rf"|源)于?\s*[:：/／]\s*{_ZH_NAME}",
         rf"(?:图片|照片|图文|图|素材|配图)(?:来源|来自|源自|源|取自|摘自|转自)(?:于)?\s*{_ZH_NAME}",
-        rf"(?:图|文|图文|图片|照片|供图|制图|绘图|摄影|摄影师|拍摄|摄|作者|撰文|编辑|版权|图/文|文/图)\s*[:：/／|©]\s*{_ZH_NAME}",
+        rf"(?:图|文|图文|图片|照片|供图|制图|绘图|摄影|摄影师|拍摄|摄|作者|撰文|编辑|版权|图/文"
+        rf"|文/图)\s*[:：/／|©]\s*{_ZH_NAME}",
         # An outlet and a reporter, or a reporter and what was done: "a reporter asks" is neither.
         r"[\p{Han}]{1,8}(?:社|网|报|台|新闻)\s*(?:特约|实习|摄影)?(?:记者|通讯员)\s*"
         r"[\p{Han}·]{2,4}(?:[、，,\s]+[\p{Han}·]{2,4}){0,3}\s*(?:摄|摄影|供图|图|报道)?",
-        r"(?:特约|实习|摄影)?(?:记者|通讯员)?\s*[\p{Han}·]{2,4}(?:[、，,\s]+[\p{Han}·]{2,4}){0,3}\s?"
+        r"(?:特约|实习|摄影)?(?:记者"
+        r"|通讯员)?\s*[\p{Han}·]{2,4}(?:[、，,\s]+[\p{Han}·]{2,4}){0,3}\s?"
         r"(?:摄|供图|摄影报道|/?摄影)",
         rf"(?:图片|照片|图|本图)由{_ZH_NAME}(?:提供|拍摄|供图)",
-        rf"(?:©|\([cC]\)|版权)\s*{_ZH_NAME}",
-        r"(?:版权|著作权)(?:归.{1,12}|所有|信息|声明).{0,20}",
+        r"(?:©|\([cC]\)|版权)\s*(?:\d{4}\s*)?\p{Han}[^。；：！？:;!?（(【\[]{0,19}?",
+        r"(?:版权|著作权)(?:归.{1,12}|所有|信息|声明)[^A-Za-z]{0,20}",
         r"(?:侵权(?:必究|删除?|请联系.{0,6})|侵删|如有侵权.{0,12}|违者必究)",
-        r"未经.{0,10}(?:授权|许可|允许|同意).{0,14}",
-        r"(?:仅供参考)?(?:资料(?:图|照)片?|网络(?:图片|配图|图)|图片?来源网络|视觉中国|东方\s?IC|全景网?|新华社发|中新社发|图源网络|示意图来自网络)",
+        r"未经.{0,10}(?:授权|许可|允许|同意)[^A-Za-z]{0,14}",
+        r"(?:仅供参考)?(?:资料(?:图|照)片?|网络(?:图片|配图|图)|图片?来源网络|视觉中国"
+        r"|东方\s?IC|全景网?|新华社发|中新社发|图源网络|示意图来自网络)",
     )
 )  # fmt: skip
 _LEFT_OVER = " \t,;|/([（【［–—-，、；"
@@ -99,7 +107,7 @@ def is_credit(text: str) -> bool:
 
 def _without(text: str) -> str:
     latin = "©" in text or not _TELLTALE.isdisjoint(_WORDS.findall(text.lower()))
-    chinese = not text.isascii() and _ZH_TELLTALE.search(text) is not None
+    chinese = not text.isascii() and bool(_HAN.search(text) and _ZH_TELLTALE.search(text))
     patterns = (*(_LATIN_CREDITS if latin else ()), *(_ZH_CREDITS if chinese else ()))
     before = None
     while text != before:

@@ -52,15 +52,25 @@ def test_a_crawl_becomes_sources(tmp_path):
     run(tmp_path / "in", tmp_path / "out")
     en, zh = records(tmp_path / "out" / "en"), records(tmp_path / "out" / "zh")
     assert [r.text for r in en] == [WORDS.format(n) for n in range(20)]
-    assert [r.text for r in zh] == [HANZI.format(n) for n in range(20) if n % 3]
+    assert [r.text for r in zh] == [HANZI.format(n) for n in range(20)]
     assert en[7].images == (picture(7),) and en[7].language == "en"
     report = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
-    assert report["sources"]["zh"]["rejected"] == {"same_image_other_source": 7}
-    assert "| zh | 20 | 13 | 65.0 % |" in (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert report["sources"]["zh"]["rejected"] == {}
     for name in ("en", "zh"):
         verify(tmp_path / "out" / name)
         assert read_manifest(tmp_path / "out" / name)["language"] == name
     assert not list((tmp_path / "out").glob(".work*"))
+
+
+def test_a_picture_in_both_languages_is_two_pairs_or_one(tmp_path):
+    """By default each language keeps its own pair; `across_languages` keeps the first source's."""
+    write_crawl(tmp_path / "in")
+    run(tmp_path / "in", tmp_path / "out", duplicates={"across_languages": True})
+    zh = records(tmp_path / "out" / "zh")
+    assert [r.text for r in zh] == [HANZI.format(n) for n in range(20) if n % 3]
+    report = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
+    assert report["sources"]["zh"]["rejected"] == {"same_image_other_source": 7}
+    assert "| zh | 20 | 13 | 65.0 % |" in (tmp_path / "out" / "report.md").read_text("utf-8")
 
 
 def test_verify_finds_what_is_not_the_manifests(tmp_path):

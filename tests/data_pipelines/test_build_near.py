@@ -1,4 +1,4 @@
-"""If these break, crowded near pictures cost days in one task, or cutting them changes the outcome."""
+"""If these break, crowded near pictures cost days in one task, or cuts change the outcome."""
 
 from pathlib import Path
 
@@ -55,15 +55,15 @@ def by_brute_force(keys: np.ndarray, options: DuplicateSettings) -> list[str | N
     return verdicts
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
-    count=st.integers(1, 90),
+    count=st.integers(1, 48),
     same=st.integers(0, 16),
     spread=st.integers(0, 24),
     evaluation=st.sampled_from([0, 0, 5]),
     bits=st.sampled_from([0, 3, 11, 12, 13, 15]),
-    pairs=st.sampled_from([1, 7, 60, 1_000_000]),
+    pairs=st.sampled_from([25, 90, 1_000_000]),
     across=st.booleans(),
 )
 def test_a_crowd_is_decided_as_by_brute_force(
@@ -83,18 +83,18 @@ def test_a_crowd_is_decided_as_by_brute_force(
 
 
 def test_no_task_compares_more_than_it_may(tmp_path, monkeypatch, capsys):
-    """2,000 records, half of which share the values of all bands but one or two: a task for a band
-    would compare half a million pairs.
+    """1,000 records, half of which share the values of 14 bands: a task for a band would compare
+    125,000 pairs.
     """
-    keys = crowd(5, 2_000, same=0, spread=24, evaluation=0)
+    keys = crowd(5, 1_000, same=0, spread=24, evaluation=0)
     keys["bands"][::2, :14] = 7
     np.save(tmp_path / "keys.npy", keys)
-    limit, compared, tasks = 10_000, [0], [0]
+    limit, compared, tasks = 5_000, [0], [0]
     options = DuplicateSettings(12, 0, pairs_at_once=limit)
-    originals = near._near, near._near_of_two
+    originals = near.near_earlier, near.near_of_two
 
     def counting(group, band, bits):
-        sizes = np.bincount(group.words_NW.view("<u2")[:, band])
+        sizes = np.unique(group.words_NW.view("<u2")[:, band], return_counts=True)[1]
         compared[-1] += int((sizes * (sizes - 1) // 2).sum())
         return originals[0](group, band, bits)
 
@@ -108,8 +108,8 @@ def test_no_task_compares_more_than_it_may(tmp_path, monkeypatch, capsys):
             work(item)
         tasks[0] += len(items)
 
-    monkeypatch.setattr(near, "_near", counting)
-    monkeypatch.setattr(near, "_near_of_two", counting_two)
+    monkeypatch.setattr(near, "near_earlier", counting)
+    monkeypatch.setattr(near, "near_of_two", counting_two)
     found = decide([Path("keys.npy")], settings=options, work=tmp_path, engine=engine)
     assert [RULES[code] for code in found] == by_brute_force(keys, options)
     assert max(compared) <= 2 * limit and tasks[0] > 20
