@@ -40,8 +40,8 @@ def test_weights_change_by_config():
     ("key", "value", "message"),
     [
         ("decode", "quick", "config.data.decode must be one of 'exact', 'fast'"),
-        ("changes", [dict(stepp=3, weight=1.0)], r"config.data.sources\[0\].changes\[0\].stepp"),
-        ("changes", [dict(step=3)], r"config.data.sources\[0\].changes\[0\].weight is missing"),
+        ("changes", [dict(stepp=3, weight=1.0)], r"config.data.sources\.web_en.changes\[0\].stepp"),
+        ("changes", [dict(step=3)], r"config.data.sources\.web_en.changes\[0\].weight is missing"),
         ("changes", [dict(step=0, weight=1.0)], "config.data.sources.web_en.changes: steps"),
     ],
 )
