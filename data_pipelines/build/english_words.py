@@ -100,10 +100,10 @@ ENGLISH = frozenset(
 # Words that many languages share: they say nothing and are not counted.
 SHARED = frozenset(
     """
-    a an in on is as so no me or i s t o e table village fruit fruits orange portrait train
-    bus long large plate lion star image concert six sport animal hotel restaurant photo
-    design style model sofa menu festival attend arrive pose poses police zebra piano bar gas
-    film
+    a an in on is as so no me or i s t o e chocolate table village fruit fruits orange
+    portrait train bus long large plate lion star image concert six sport animal hotel
+    restaurant photo design style model sofa menu festival attend arrive pose poses police
+    zebra piano bar gas film
     """.split()
 )
 

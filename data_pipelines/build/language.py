@@ -99,7 +99,9 @@ def foreign_language(text: str) -> bool:
         return False
     ratio = _RATIO
     if not any(w.islower() and len(w) > 2 and w not in _NAME_WORDS for w in spelled):
-        ratio *= 12  # names
+        if len(words) < 5 and others < 1:
+            return False  # a name, as of a person or a place
+        ratio *= 12
     ratio *= 3.0**english / 2.0 ** min(others, 4)
     if len(words) < 4:
         ratio *= 2

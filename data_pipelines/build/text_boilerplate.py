@@ -34,6 +34,8 @@ _PHRASES = regex.compile(
     r"|privacy policy|cookie policy)\b|\bopens? in (?:a )?new (?:window|tab)\b"
     r"|\b(?:buy|order|shop|call|book|register|apply) (?:it )?now\b(?=\s*(?:$|[!.|,–-]))"
     r"|\b(?:page not found|internal server error|access denied|bad gateway)\b"
+    r"|\b(?:we|site|website|page) uses? cookies\b|\b(?:accept|allow) (?:all )?cookies\b"
+    r"|\bpowered by (?:wordpress|shopify|blogger|wix|squarespace|woocommerce|drupal|joomla)\b"
     r"|\bthis (?:post|page|article|entry) (?:was|has been) (?:published|posted|moved|updated)\b",
     regex.I,
 )
@@ -59,35 +61,45 @@ _ZH_PHRASES = regex.compile(
 # Words of the page and its buttons. A text of nothing else, with a telling one, is furniture.
 _UI_WORDS = frozenset(
     """
-    a about above access account add advert advertisement ads again album all an and any app
-    are arrow article articles as at author available avatar back banner be been below better
-    big bigger biggest blank bottom browse browser but button by can cannot captcha caption
-    change check checkout clear click clicking close comment comments coming comparison
-    content contents continue cookie could cover credit default delete deleted description
-    detail details dialog display displayed do does doesn don download downloads email empty
-    enable end enlarge enlarged enlargement enter error exist exists expand failed featured
-    feed file find first follow for found from full fullscreen fullsize galleries gallery get
-    go has have header hd help here hero hidden hide high home hover icon image images in info
-    information is isn it item items its javascript jpeg jpg just larger largest last latest
-    learn left less lightbox like link links list load loaded loader loading log login logo
-    logout low magnify main menu missing modal more my name navigation new newer newest
-    newsletter next no none not now number of off ok older on online only open opens or
-    original our out page pages pagination photo photograph photos pic pics picture pictures
-    pin placeholder play please popup post poster posts press preview previous print product
-    products profile quality quick read reading refresh related reload remove removed reply
-    report res reset resolution result results retry right roll save scroll search see select
-    server share show showing sign signup site size sized sizes skip slide slider slides
-    slideshow small soon sorry source spinner start stay stop submit subscribe support
-    supported swipe tab tag tags tap tbd text that the this thumb thumbnail thumbnails thumbs
-    title to toggle top try unavailable unknown untitled up update upload uploaded url us use
-    user username version video videos view viewer viewing views visit wait was watch web
-    website width will window with won yet you your zoom zoomed
+    pending awaiting still logged must mailing copy copied sharing attached attachment queue
+    screen magnify paste embed rotate flag mark read unread pause mute unmute refer invite
+    accept all cookies policy agree allow we our us improve experience continue create sold
+    stock powered wordpress shopify blogger while loads tweet pinterest facebook twitter
+    instagram linkedin youtube whatsapp reddit google leave company site header footer sidebar
+    widget install disable edit cancel choose join register buy shop cart basket wishlist
+    explore discover started ago comment reply replies likes liked shares fullsize carousel
+    arrow tile main featured recent popular latest trending sponsored promoted a about above
+    access account add advert advertisement ads again album an and any app are article
+    articles as at author available avatar back banner be been below better big bigger biggest
+    blank bottom browse browser but button by can cannot captcha caption change check checkout
+    clear click clicking close comments coming comparison content contents cookie could cover
+    credit default delete deleted description detail details dialog display displayed do does
+    doesn don download downloads email empty enable end enlarge enlarged enlargement enter
+    error exist exists expand failed feed file find first follow for found from full
+    fullscreen galleries gallery get go has have hd help here hero hidden hide high home hover
+    icon image images in info information is isn it item items its javascript jpeg jpg just
+    larger largest last learn left less lightbox like link links list load loaded loader
+    loading log login logo logout low menu missing modal more my name navigation new newer
+    newest newsletter next no none not now number of off ok older on online only open opens or
+    original out page pages pagination photo photograph photos pic pics picture pictures pin
+    placeholder play please popup post poster posts press preview previous print product
+    products profile quality quick reading refresh related reload remove removed report res
+    reset resolution result results retry right roll save scroll search see select server
+    share show showing sign signup size sized sizes skip slide slider slides slideshow small
+    soon sorry source spinner start stay stop submit subscribe support supported swipe tab tag
+    tags tap tbd text that the this thumb thumbnail thumbnails thumbs title to toggle top try
+    unavailable unknown untitled up update upload uploaded url use user username version video
+    videos view viewer viewing views visit wait was watch web website width will window with
+    won yet you your zoom zoomed
     """.split()
 )
 _UI_TELLING = regex.compile(
-    r"\b(?:click|enlarge[dm]?\w*|loading|loader|unavailable|placeholder|thumbnails?|thumbs?"
+    r"\b(?:logged in|click|enlarge[dm]?\w*|loading|loader|unavailable|placeholder|thumbnails?"
+    r"|thumbs?"
     r"|slideshow"
-    r"|lightbox|fullscreen|fullsize|javascript|newsletter|subscribe|log ?in|signup|checkout|popup"
+    r"|lightbox|fullscreen|fullsize|javascript|newsletter|subscribe|log ?in|signup|logged in"
+    r"|logged in"
+    r"|checkout|popup"
     r"|advert(?:isement)?|username|pagination|captcha|avatar|spinner|untitled|navigation"
     r"|uploaded?)\b"
     r"|\b(?:no|not|missing|default|blank|empty|unknown) (?:\w+ ){0,2}?(?:image|photo|picture"
@@ -111,23 +123,54 @@ _UI_TELLING = regex.compile(
     r"|(?:user|profile|account) (?:icon|photo|image|picture|pic|name)|related (?:post|image|product"
     r"|article|video|photo|item)s?|share (?:this|on|it)|print page|skip to|back to|error \d+"
     r"|\d+ error"
-    r"|try again|page \d+|open image|alt text)\b",
+    r"|try again|page \d+|open image|alt text|sold out|(?:out of|in) stock|powered by"
+    r"|leave a (?:comment|reply)"
+    r"|(?:featured|hero|header|main|cover|banner|stock|sample|test) (?:image|photo|picture)"
+    r"|(?:photo|image|picture|video) (?:gallery|slider|carousel|slideshow)"
+    r"|(?:company|site|header|footer|website|brand) logo|while (?:the |this )?\w+ loads)\b",
     regex.I,
 )
+# A short text that begins with an order to the reader, of words of the page alone.
+_UI_ORDER = regex.compile(
+    r"(?:please |you can |to )?(?:close|continue|browse|accept|create|save|tweet|pin|share|download"
+    r"|upload|subscribe|leave|comment|reply|like|follow|reload|refresh|retry|select|choose"
+    r"|submit|cancel"
+    r"|skip|search|sign|log|register|join|enter|print|zoom|expand|collapse|toggle|install|enable"
+    r"|disable"
+    r"|edit|delete|remove|add|magnify|swipe|scroll|copy|report|hide|show|press|buy|shop|order"
+    r"|explore|discover|learn|get|enlarge|click|tap"
+    r"|wait)\s+\S+"
+)
 _UI_LATIN = regex.compile(r"[a-z]+")
+# A text of the page's words that speaks of a medium shows nothing, unless it names a thing to see.
+_UI_MEDIA = frozenset(
+    """
+    image images photo photos picture pictures pic pics photograph photographs thumbnail
+    thumbnails gallery galleries caption link links file files slide slides post posts page
+    pages
+    """.split()
+)
+_UI_SEEN = frozenset(
+    """
+    arrow banner basket button cart cover home icon logo main play poster print screen tag
+    tags video watch window wordpress facebook twitter instagram youtube whatsapp google
+    """.split()
+)
 # Each phrase holds one of these words; a look at the words costs a tenth of the pattern.
 _PHRASE_WORDS = frozenset(
     """
-    click clicking tap tapping available found unavailable missing removed deleted coming
-    failed cannot supported result reserved lorem cart basket bag wish wishlist favorites
-    favourites favorite favourite compare stock browser enable turn requires skip jump back
-    roll hover mouse pinch scroll swipe share follow like find join sign log subscribe enter
-    terms policy opens open buy order shop call book register apply page server access gateway
-    this yet uploaded provided selected login signup signin
+    use uses accept allow powered click clicking tap tapping available found unavailable
+    missing removed deleted coming failed cannot supported result reserved lorem cart basket
+    bag wish wishlist favorites favourites favorite favourite compare stock browser enable
+    turn requires skip jump back roll hover mouse pinch scroll swipe share follow like find
+    join sign log subscribe enter terms policy opens open buy order shop call book register
+    apply page server access gateway this yet uploaded provided selected login signup signin
     """.split()
 )
 _UI_ZH = regex.compile(
-    r"点击|点此|单击|双击|轻触|长按|扫一扫|扫码|扫描|二维码|加载|载入|暂无|暂时|没有|无法|不能"
+    r"无图|精彩|售罄|已?售完|缺货|下架|库存|到货|客服|点击|点此|单击|双击|轻触|长按|扫一扫|扫码"
+    r"|扫描"
+    r"|二维码|加载|载入|暂无|暂时|没有|无法|不能"
     r"|不存在|已?删除|失效|查看"
     r"|更多|下一|上一|返回|首页|主页|顶部|登[录陆]|注册|关注|分享|转发|收藏|点赞|评论|下载|立即"
     r"|马上|购买|购物车|加入"
@@ -144,7 +187,7 @@ _UI_ZH = regex.compile(
 _UI_ZH_WEAK = regex.compile(
     r"[图张页篇个条的了可以请后前到至该此这那被已不未经得无中下上有您你我看点里好吧和或与及在为是将]"
 )
-_UI_ZH_NEUTRAL = regex.compile(r"^(?:图片|照片|图像|相片|视频|商品|产品|广告|微信|高清|内容)+$")
+_UI_ZH_NEUTRAL = regex.compile(r"^(?:图片|照片|图像|相片|视频|商品|产品|微信|高清|内容)+$")
 _HAN = regex.compile(r"\p{Han}")
 
 
@@ -158,7 +201,10 @@ def boilerplate(text: str) -> bool:
         return _ZH_PHRASES.search(text) is not None or _is_chinese_furniture(text, words)
     if not all(word in _UI_WORDS or len(word) == 1 for word in words):
         return False
-    return _UI_TELLING.search(lower.replace("'", " ").replace("’", " ")) is not None
+    plain = lower.replace("'", " ").replace("’", " ")
+    if _UI_TELLING.search(plain) or _UI_ORDER.match(plain):
+        return True
+    return len(words) > 1 and not _UI_MEDIA.isdisjoint(words) and _UI_SEEN.isdisjoint(words)
 
 
 def _is_chinese_furniture(text: str, latin: list[str]) -> bool:

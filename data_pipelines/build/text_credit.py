@@ -50,6 +50,8 @@ _LATIN_CREDITS = tuple(
         rf"{_START}{_MEDIUM}\s+(?i:credits?|sources?|courtesy"
         rf"|copyright)\s*(?i:of\s)?[:©]?\s*{_NAME}",
         rf"{_APART}(?i:sources?|credits?|via|photographer|courtesy)\s*:\s*(?:{_NAME}|[\w.-]+)",
+        # What stands behind the colon was an address, which is out.
+        rf"{_APART}(?:{_PHOTO}\s+)?(?i:sources?|credits?|via)\s*:",
         rf"{_START}(?i:courtesy of)\s+{_NAME}",
         rf"{_START}(?:(?i:copyright)|©|\([cC]\))[\s©]*(?:\([cC]\)\s*)?(?:\d{{4}})?[\s,]*(?i:by\s+)?"
         rf"(?:{_NAME}|[\w.-]+)?",

@@ -17,14 +17,16 @@ _FILE = regex.compile(rf"(?:\S+\s+){{0,9}}\S+{_SUFFIX}(?:[?#]\S*|\s*\(\d+\))?", 
 # Names that cameras, telephones, messengers and programs give to files.
 _DEVICES = frozenset(
     """
-    img image imagen imagem immagine bild foto photo photos pic picture pict dsc dscn dscf
-    dscx dcim sdc mg mvi mov vid video pxl gopr gp dji sam cimg imgp imag hpim kif pano p pb
-    wp scan scanned scanner screenshot screenshots screen shot capture captura schermata
-    bildschirmfoto snip snap untitled unnamed unbenannt noname wa whatsapp signal snapchat
-    received fb messenger telegram mmexport wx qq viber kakaotalk line wechat facebook
-    instagram tumblr burst selfie attachment file thumbnail thumb banner slide header logo
-    product avatar profile upload download downloaded temp tmp clipboard paste pasted fotor
-    canva export render output frame grab grafik figure fig
+    mvimg istock istockphoto shutterstock gettyimages depositphotos adobestock dreamstime
+    fotolia pexels unsplash pixabay alamy bigstock fullsizerender fullsizeoutput img image
+    imagen imagem immagine bild foto photo photos pic picture pict dsc dscn dscf dscx dcim sdc
+    mg mvi mov vid video pxl gopr gp dji sam cimg imgp imag hpim kif pano p pb wp scan scanned
+    scanner screenshot screenshots screen shot capture captura schermata bildschirmfoto snip
+    snap untitled unnamed unbenannt noname wa whatsapp signal snapchat received fb messenger
+    telegram mmexport wx qq viber kakaotalk line wechat facebook instagram tumblr burst selfie
+    attachment file thumbnail thumb banner slide header logo product avatar profile upload
+    download downloaded temp tmp clipboard paste pasted fotor canva export render output frame
+    grab grafik figure fig
     """.split()
 )
 _FILE_WORDS = frozenset(
@@ -36,6 +38,9 @@ _FILE_WORDS = frozenset(
     portrait mode night camera cam burst collage pro android iphone ipad phone studio draft
     rev wa kopie copia
     """.split()
+)
+_EXPORTED = regex.compile(
+    r"(?:image|photo|video|file) (?:uploaded )?from (?:ios|android)|pasted image", regex.I
 )
 _PARTS = regex.compile(r"[\s_\-.,:()#/~+@]+")
 _CODE = regex.compile(r"(?=.*\d)[A-Za-z0-9]+")
@@ -124,7 +129,7 @@ def file_name(text: str) -> bool:
     if not text.isascii() and _CJK_FILE.fullmatch(text) is not None:
         return numbered or text[:2] in ("未命", "无标", "新建")
     if " " in text and not numbered:
-        return False
+        return _EXPORTED.fullmatch(text) is not None
     if not numbered and text.lower() in _DEVICES:  # a name that programs give to all
         return True
     parts = [part for part in _PARTS.split(text) if part]
