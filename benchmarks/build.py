@@ -28,7 +28,7 @@ PAGE = dict(
         en=dict(path="en", language="en", min_clip_score=0.2),
         zh=dict(path="zh", language="zh", min_clip_score=0.2),
     ),
-    duplicates=dict(text_copies=COPIES),
+    duplicates=dict(text_copies=COPIES, across_languages=True),
 )
 
 

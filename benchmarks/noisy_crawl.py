@@ -33,7 +33,7 @@ TEXTS = {
     "text_too_long": ("{0} " * 200,),
     "file_name": ("IMG_{n:06d}.jpg", "dsc-{n:06d}", "holiday{n}.PNG"),
     "no_letters": ("{n:06d} - 55", "({n:06d})", "$ {n:06d}.00"),
-    "boilerplate": ("Click here to enlarge {}", "{} 版权所有", "{} All Rights Reserved."),
+    "boilerplate": ("Click here to enlarge {}", "点击查看大图 {}", "{} - image not available"),
     "repeated_words": ("buy now cheap " * 6 + "{n}", "便宜好货" * 8 + "{n}"),
 }
 PICTURES = (
@@ -48,7 +48,14 @@ OTHERS = (
 NEAR = ("near_image", "near_image_other_source", "evaluation_image_near")
 HELD = range(10**9, 10**9 + 200)  # scenes that stand for evaluation pictures
 DEFECTS = (*TEXTS, *PICTURES, *OTHERS)
-GOOD = ("{}", "<p>{}</p>", "{} &amp; more", "“{}” – 30°C", "{}, see https://example.org/a?b=c")
+GOOD = (
+    "{}",
+    "<p>{}</p>",
+    "{} &amp; more",
+    "{} All Rights Reserved.",
+    "“{}” – 30°C",
+    "{}, see https://example.org/a?b=c",
+)
 
 
 def source_of(shard: int) -> str:

@@ -95,7 +95,8 @@ def foreign_language(text: str) -> bool:
     english = sum(word in ENGLISH for word in words)
     others = sum(word in OTHERS for word in words)
     others += sum(word in PARTICLES for word in spelled) / 2
-    if len(words) < 3 and not others:  # two words are a name as often as not
+    telling = sum(len(word) > 1 and word not in SHARED for word in words)
+    if telling < 3 and others < 1:  # two words are a name as often as not
         return False
     ratio = _RATIO
     if not any(w.islower() and len(w) > 2 and w not in _NAME_WORDS for w in spelled):

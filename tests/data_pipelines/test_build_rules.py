@@ -130,10 +130,10 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + data + struct.pack(">I", zlib.crc32(data))
 
 
-def animation(form: str) -> bytes:
+def animation(form: str, loop: int | None = 0) -> bytes:
     out = io.BytesIO()
     frames = [Image.new("RGB", (128, 96), c) for c in ("red", "blue")]
-    frames[0].save(out, form, save_all=True, append_images=frames[1:], loop=0)
+    frames[0].save(out, form, save_all=True, append_images=frames[1:], loop=loop)
     return out.getvalue()
 
 
@@ -159,10 +159,28 @@ def converted(mode: str, form: str) -> bytes:
         ("image_animated", lambda: animation("PNG")),
         ("image_animated", lambda: animation("WEBP")),
         ("image_animated", lambda: animation("GIF")),
+        ("image_animated", lambda: animation("GIF", loop=None)),
+        ("image_animated", lambda: animation("TIFF")),
+        ("image_cmyk", lambda: converted("CMYK", "TIFF")),
+        ("image_16bit", lambda: converted("I;16", "TIFF")),
+        ("image_format", lambda: b"BM" + GOOD),
     ],
 )
 def test_picture_rules(reason, make):
     assert judged(image=make())[0] == reason
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG", "TIFF"])
+@pytest.mark.parametrize("colours", ["r", "rr", "rb", "rbr"])
+def test_animations_are_pillows(form, colours):
+    """A header may speak of loops over one frame; frames that repeat may be written as one."""
+    frames = [Image.new("RGB", (128, 96), {"r": "red", "b": "blue"}[c]) for c in colours]
+    for options in ({}, {"loop": 0}):
+        out = io.BytesIO()
+        frames[0].save(out, form, save_all=True, append_images=frames[1:], **options)
+        animated = Image.open(out).is_animated
+        reason = "image_animated" if animated else None
+        assert judged(image=out.getvalue())[0] == reason, options
 
 
 def test_thresholds_are_inclusive():
@@ -170,7 +188,7 @@ def test_thresholds_are_inclusive():
         assert judged(image=picture(1, size))[0] is None
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 @pytest.mark.parametrize("size", [(1, 1), (17, 300), (640, 480)])
 def test_sizes_are_pillows(form, size):
     options = [{}]
@@ -178,6 +196,8 @@ def test_sizes_are_pillows(form, size):
         options = [{}, {"progressive": True}, {"exif": b"Exif\x00\x00rubbish", "quality": 30}]
     if form == "WEBP":
         options = [{}, {"lossless": True}, {"exif": b"Exif\x00\x00rubbish"}]
+    if form == "TIFF":
+        options = [{}, {"compression": "tiff_lzw"}, {"big_tiff": False}]
     for extra in options:
         header = read_header(picture(2, size, form, **extra))
         assert header == (*size, "plain"), extra
