@@ -62,21 +62,25 @@ def most_open() -> int:
 
 
 class _Open:
-    """Readers by path; the least recently used ones are closed."""
+    """Readers by path and inode, as a file that is built anew has the path of the old one; the
+    least recently used ones are closed.
+    """
 
     def __init__(self):
-        self._readers: OrderedDict[Path, ArrayRecordReader] = OrderedDict()
+        self._readers: OrderedDict[tuple[Path, int, int], ArrayRecordReader] = OrderedDict()
         self._lock = threading.Lock()
 
     def read(self, path: Path, place: int) -> bytes:
+        about = path.stat()
+        key = path, about.st_ino, about.st_mtime_ns
         with self._lock:
-            reader = self._readers.pop(path, None)
+            reader = self._readers.pop(key, None)
             if reader is None:
                 while len(self._readers) >= most_open():
                     self._readers.popitem(last=False)[1].close()
                 reader = _open(path)
             data = reader.read([place])[0]  # a reader that fails is not kept
-            self._readers[path] = reader
+            self._readers[key] = reader
             return data
 
 
