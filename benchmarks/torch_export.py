@@ -26,6 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import torchvision_operators
 from launch.weights import export_weights, load_page
 from qwenvl_jax import trees
 from qwenvl_jax.checkpoint import names
@@ -62,9 +63,6 @@ MODELS = {
 }
 
 
-_LIBRARIES: list[Any] = []  # a library's operators live as long as it does
-
-
 def write_workdir(folder: Path, name: str) -> Path:
     """A work directory at step 0 with a model of MODELS."""
     config = MODELS[name]
@@ -82,22 +80,6 @@ def write_workdir(folder: Path, name: str) -> Path:
     checkpoints.save(0, params=params, opt_state=moments, frozen={}, data=data)
     checkpoints.close()
     return folder
-
-
-def define_torchvision_operators() -> None:
-    """transformers imports torchvision where it is installed. Its wheel has no operators for
-    torch's CPU build, and two must have a signature for that import to succeed.
-    """
-    import torch
-
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        _LIBRARIES.append(library := torch.library.Library("torchvision", "DEF"))
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    except ImportError:
-        pass  # without torchvision there is nothing to mend
 
 
 def seconds(run: Callable[[], Any]) -> float:
@@ -182,7 +164,7 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.models.split(",")) - set(MODELS):
         parser.error(f"--models: {unknown.pop()!r} is none of {', '.join(MODELS)}")
-    define_torchvision_operators()
+    operators = torchvision_operators.define()  # noqa: F841  they live as long as this name
     import torch
     from transformers.utils import logging
 

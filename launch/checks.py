@@ -106,15 +106,13 @@ def start(config: TrainConfig) -> None:
 
 
 def scores(config: ScoresConfig, heldout: StreamConfig) -> None:
-    """Whether the sources that are asked are there, and the font that draws their answers.
+    """Whether the font that draws answers is there. The sources are held-out ones: see `folders`.
 
     Raises:
-      ValueError: names the source or the missing package.
+      ValueError: names the missing package.
     """
-    asked = config.asked(heldout)
-    if not asked:
+    if not config.asked(heldout):
         return
-    folders(source.path for source in asked)
     from data_pipelines.build.ocr.fonts import cjk_font
 
     try:

@@ -14,7 +14,6 @@ import jax
 from absl import logging
 
 from data_pipelines.stream.config import SourceConfig, StreamConfig
-from data_pipelines.stream.source import ShardedSource
 from launch.loading import Checkpoint
 from launch.source_scores import HowAsked, score_lines, score_source, write_answers
 from qwenvl_jax import trees
@@ -61,9 +60,6 @@ class LoopScores:
 
     Writes `WORKDIR/scores/STEP/` whole, so that a run that is resumed there leaves the same:
     `scores.jsonl` (prompt, data, decoding, normaliser and step in every line) and the answers.
-
-    Raises:
-      ValueError: a source that is missing or damaged.
     """
 
     def __init__(
@@ -77,8 +73,6 @@ class LoopScores:
     ):
         self._how = HowAsked(config.records, config.rows, config.beams, config.blind)
         self._sources = config.asked(heldout)
-        for source in self._sources:
-            ShardedSource(source.path)  # told before anything is compiled
         self._tokenizer = load_tokenizer(heldout.tokenizer or None)
         self._out, self._training, self._heldout = workdir / "scores", training, heldout
         self._run_config = run_config

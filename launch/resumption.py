@@ -6,8 +6,8 @@ TOLD      changes how training goes on from here; the log says so, with both rat
 FREE      changes nothing but speed, place, or what is written and when
 """
 
+import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from absl import logging
@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from launch import pages
 from qwenvl_jax import settings
+from qwenvl_jax.checkpoint import run_config
 from qwenvl_jax.train import optim
 from qwenvl_jax.train.optim import OptimConfig
 
@@ -59,7 +60,7 @@ def compare(saved: dict[str, Any], given: dict[str, Any], *, step: int, workdir:
     Raises:
       ValueError: names every field that must not change, with both values.
     """
-    changed = list(differences(saved, given))
+    changed = run_config.differences(_completed(saved), _completed(given))
     refused = [change for change in changed if class_of(change[0]) == REFUSED]
     if refused:
         lines = [f"config.{f}: saved {old!r}, given {new!r}" for f, old, new in refused]
@@ -75,15 +76,8 @@ def compare(saved: dict[str, Any], given: dict[str, Any], *, step: int, workdir:
         logging.warning("learning rate at step %d: %.3g, it was to be %.3g", step, *rates[::-1])
 
 
-def differences(saved: dict, given: dict) -> Iterator[tuple[str, Any, Any]]:
-    """(field, saved value, given value) of each field that differs."""
-    one, other = (_flat(_completed(config)) for config in (saved, given))
-    for field in sorted(one.keys() | other.keys()):
-        if one.get(field) != other.get(field):
-            yield field, one.get(field), other.get(field)
-
-
 def _completed(config: dict) -> dict:
+    """With the defaults of what it leaves out."""
     page = ConfigDict(config)
     pages.complete(page)
     # Older configs say these twice; `launch/stage.py` has seen that they agree.
@@ -91,17 +85,7 @@ def _completed(config: dict) -> dict:
         for name in pages.OF_THE_MODEL:
             if name in page.get(group, {}):
                 del page[group][name]
-    return page.to_dict()
-
-
-def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat
+    return json.loads(page.to_json())
 
 
 def _rate(config: dict, step: int) -> float:

@@ -1,14 +1,13 @@
 """A config page with the settings that the sources of an import state in place of its own."""
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from qwenvl_jax.checkpoint import vocabulary
+from qwenvl_jax.checkpoint import manifest, vocabulary
 from qwenvl_jax.checkpoint.imported import TOWERS
 from qwenvl_jax.checkpoint.json_file import Table, read_object
 from qwenvl_jax.checkpoint.released_config import POSITION_GRID
@@ -89,12 +88,8 @@ def _take_vocabulary(config: ConfigDict, folder: Path) -> Iterator[str]:
             ours = Path(load_tokenizer(config.data.tokenizer or None).path)
         except FileNotFoundError:
             ours = None
-        if ours is None or _digest(ours) != _digest(Path(theirs.path)):
+        if ours is None or manifest.sha256(ours) != manifest.sha256(Path(theirs.path)):
             before = config.data.tokenizer
             config.data.tokenizer = str((folder / name).resolve())
             yield f"config.data.tokenizer={config.data.tokenizer}, not {before!r} of the page"
         return
-
-
-def _digest(path: Path) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest()

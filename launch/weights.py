@@ -78,9 +78,7 @@ def import_weights(
         )
     if not sources:
         raise ValueError("import: give at least one of --qwen_vl, --decoder, --vit")
-    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-        # A source, say, whose own config.json would be lost.
-        raise ValueError(f"import: {workdir} is not empty; name a new directory")
+    convert.check_new(workdir, job="import")
     if verify:
         verify_sources(sources)
     config = load_page(page)

@@ -3,14 +3,11 @@
 import json
 from pathlib import Path
 
-import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
+from benchmarks.faults.job import TIMING
 from configs import stage1
 from data_pipelines.build.scenes import SceneConfig, build_scenes
-from qwenvl_jax.checkpoint.fingerprint import fingerprint
-
-TIMING = ("seconds", "per_second", "time_share", "mfu")
 
 
 def write_data(folder: Path) -> Path:
@@ -42,18 +39,6 @@ def logged(workdir: Path) -> list[dict]:
 def meta(workdir: Path, step: int) -> dict:
     """The plain data of a checkpoint."""
     return json.loads((workdir / "checkpoints" / str(step) / "meta" / "metadata").read_text())
-
-
-def content(workdir: Path, step: int) -> dict:
-    """Content hashes of parameters and moments as they are on disk, the frozen weights' name, the
-    data state and the guard.
-    """
-    where = workdir / "checkpoints" / str(step)
-    with ocp.StandardCheckpointer() as checkpointer:
-        trees = {name: checkpointer.restore(where / name) for name in ("params", "optimizer")}
-    found = {name: fingerprint(tree) for name, tree in trees.items()}
-    about = meta(workdir, step)
-    return found | {k: about[k] for k in ("frozen", "data", "extra")}
 
 
 def kept(workdir: Path) -> list[int]:

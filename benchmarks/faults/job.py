@@ -128,18 +128,25 @@ def phase(workdir: Path) -> str:
     return "step"
 
 
-def content(workdir: Path) -> dict:
-    """Hashes of the newest step's parameters and moments, with the data's state and the log."""
+def checkpoint(workdir: Path, step: int) -> dict:
+    """Hashes of a step's parameters and moments as they are on disk, the frozen weights' name, the
+    data's state and the notes.
+    """
     import orbax.checkpoint as ocp
 
+    from qwenvl_jax.checkpoint import intact
     from qwenvl_jax.checkpoint.fingerprint import fingerprint
 
-    step = steps(workdir)[-1]
-    where = workdir / "checkpoints" / str(step)
-    found: dict = {"step": step}
+    found = {}
     with ocp.StandardCheckpointer() as checkpointer:
         for name in ("params", "optimizer"):
-            found[name] = fingerprint(checkpointer.restore(where / name))
-    meta = json.loads((where / "meta" / "metadata").read_text("utf-8"))
-    found |= {key: meta[key] for key in ("frozen", "data", "extra")}
-    return found | {"metrics": lines(workdir)}
+            tree = checkpointer.restore(intact.step_folder(workdir, step) / name)
+            found[name] = fingerprint(tree)
+    meta = intact.read_meta(workdir, step)
+    return found | {key: meta[key] for key in ("frozen", "data", "extra")}
+
+
+def content(workdir: Path) -> dict:
+    """The newest step with the log."""
+    step = steps(workdir)[-1]
+    return {"step": step, **checkpoint(workdir, step), "metrics": lines(workdir)}

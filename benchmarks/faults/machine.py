@@ -1,11 +1,13 @@
 """Faults of the machine: a full disk, a folder that cannot be written, NaN, lost processes."""
 
+import contextlib
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.faults.interruptions import Bench, differences
@@ -16,6 +18,21 @@ from benchmarks.faults.table import Row
 def last_line(text: str) -> str:
     said = [line for line in text.splitlines() if line.startswith("run: ")]
     return said[-1] if said else ""
+
+
+@contextlib.contextmanager
+def mounted(bench: Bench, options: str) -> Iterator[Path | None]:
+    """A small disk of its own; None where this user may not mount one."""
+    mount = bench.folder()
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", mount]
+    if subprocess.run(command).returncode:
+        yield None
+        return
+    try:
+        yield mount
+    finally:
+        subprocess.run(["umount", "-l", mount], check=False)
 
 
 def not_finite(bench: Bench) -> Row:
@@ -36,46 +53,31 @@ def not_finite(bench: Bench) -> Row:
 def disk_full(bench: Bench) -> Row:
     """A disk that fills while a step is saved; needs the right to mount a tmpfs."""
     row = Row("the disk fills during a save", "one line: place, needed, free; earlier steps intact")
-    mount = bench.folder()
-    mount.mkdir()
-    size = "size=24m"
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", mount]).returncode == 0
-    if not mounted:
-        return row
-    try:
+    with mounted(bench, "size=24m") as mount:
+        if mount is None:
+            return row
         job = bench.job(mount / "run")
         job.until(lambda: bool(steps(mount / "run")))
         (mount / "filler").write_bytes(bytes(shutil.disk_usage(mount).free))
         code = job.end()
         kept = steps(mount / "run")
         line = last_line(job.said())
-        (mount / "filler").unlink(missing_ok=True)
         right = code == 1 and bool(kept) and "free" in line
-        row.add(
-            f"exit {code}, {len(kept)} steps kept", right=right, about=line or job.said()[-300:]
-        )
-    finally:
-        subprocess.run(["umount", "-l", mount], check=False)
+        about = line or job.said()[-300:]
+        row.add(f"exit {code}, {len(kept)} steps kept", right=right, about=about)
     return row
 
 
 def read_only(bench: Bench) -> Row:
     """A work directory on a read-only mount is refused before the compile."""
     row = Row("a read-only work directory", "exit 2, one line, before the compile")
-    mount = bench.folder()
-    mount.mkdir()
-    options = ["mount", "-t", "tmpfs", "-o", "size=1m,ro", "tmpfs", mount]
-    if subprocess.run(options).returncode:
-        return row
-    try:
+    with mounted(bench, "size=1m,ro") as mount:
+        if mount is None:
+            return row
         job = bench.job(mount / "run")
-        code = job.end()
-        said = job.said()
-        row.add(
-            f"exit {code}", right=code == 2 and "memory a device" not in said, about=said[-300:]
-        )
-    finally:
-        subprocess.run(["umount", "-l", mount], check=False)
+        code, said = job.end(), job.said()
+        right = code == 2 and "memory a device" not in said
+        row.add(f"exit {code}", right=right, about=said[-300:])
     return row
 
 

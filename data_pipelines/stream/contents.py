@@ -31,7 +31,7 @@ class Contents:
     """The samples of successive global batches, in order of rows.
 
     Args:
-      state: (V, S) int64, the stream's state before batch `first`; None: the beginning, batch 0.
+      state: (V, S) int64, the stream's state before the first of them; None: the beginning.
 
     Raises:
       ValueError: as for `stream.Stream`.

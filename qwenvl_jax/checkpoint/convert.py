@@ -194,6 +194,16 @@ def place(read: Reader, sharding: jax.sharding.Sharding) -> jax.Array:
     return jax.make_array_from_callback(read.shape, sharding, fetch)
 
 
+def check_new(folder: Path, *, job: str = "export") -> None:
+    """Refuse a directory that holds anything: a work directory's own config.json would be lost.
+
+    Raises:
+      ValueError: names the job and the directory.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{job}: {folder} is not empty; name a new directory")
+
+
 def save(
     params: trees.Tree,
     folder: str | Path,

@@ -51,9 +51,7 @@ def export(
         that is not whole.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        # A work directory, say, whose own config.json would be lost.
-        raise ValueError(f"export: {folder} is not empty; name a new directory")
+    convert.check_new(folder)
     # These refuse before anything is written.
     values = released_config(stored.config, dtype=options.dtype)
     span: int | None = QUERIES

@@ -1,10 +1,11 @@
 """A work directory's own copy of its vocabulary: it stays readable where it is moved to."""
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
 from typing import Any
+
+from qwenvl_jax.checkpoint import manifest
 
 NAMES = {".tiktoken": "qwen.tiktoken", ".model": "tokenizer.model"}
 
@@ -24,7 +25,7 @@ def keep(workdir: str | Path, vocabulary: str | Path) -> None:
     target = Path(workdir) / name(source)
     others = [Path(workdir) / other for other in NAMES.values() if other != target.name]
     if target.exists():
-        if _sha256(target) != _sha256(source):
+        if manifest.sha256(target) != manifest.sha256(source):
             raise ValueError(
                 f"config.data.tokenizer={source} is not the vocabulary that {workdir} was started"
                 f" with, {target}"
@@ -53,8 +54,3 @@ def find(workdir: str | Path, run_config: dict[str, Any]) -> Path | None:
             return Path(workdir) / known
     named = run_config["data"]["tokenizer"]
     return Path(named) if named else None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -26,8 +26,8 @@ class BadSteps(Ending):
         names = [skipped.reason for skipped in row]
         counts = ", ".join(f"{r} {names.count(r)}" for r in REASONS if r in names)
         steps = f"step {first}" if len(row) == 1 else f"steps {first} to {row[-1].step}"
-        kept = intact.steps(self._workdir)
-        newest = f"step {kept[0]}" if kept else "none"
+        kept = intact.newest_good(self._workdir, verify=False)
+        newest = "none" if kept is None else f"step {kept}"
         lines = [
             f"{steps} were skipped, {len(row)} in a row ({counts});"
             f" config.optim.max_bad_steps={self._most}"

@@ -5,11 +5,12 @@ import json
 import jax
 import pytest
 
+from benchmarks.faults.job import checkpoint as content
 from launch import stage
 from qwenvl_jax.train import events, guard, report
 from qwenvl_jax.train.bad_steps import BadSteps
 from qwenvl_jax.train.restarts import batch_index
-from tests.small_stage import content, kept, logged, meta, page, write_data
+from tests.small_stage import kept, logged, meta, page, write_data
 
 
 @pytest.fixture(scope="module")

@@ -3,38 +3,20 @@
 import json
 
 import jax
-import orbax.checkpoint as ocp
 import pytest
 
+from benchmarks.faults.job import checkpoint as content
 from configs import stage0, stage1
-from data_pipelines.build.scenes import SceneConfig, build_scenes
 from launch import evaluate, stage
 from launch.source_scores import HowAsked
 from qwenvl_jax.checkpoint.fingerprint import fingerprint
 from qwenvl_jax.train import report
-
-TIMING = ("seconds", "per_second", "time_share", "mfu")
+from tests.small_stage import logged, page, write_data
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A data set small enough to make in a second or two."""
-    folder = tmp_path_factory.mktemp("scenes")
-    sizes = SceneConfig(scenes=64, eval_scenes=16, text_scenes=400, shards=2, processes=1)
-    build_scenes(sizes, folder)
-    return folder
-
-
-def page(data, module=stage1):
-    """The demo's config, made smaller still."""
-    config = module.get_config(f"demo,data={data}")
-    config.data.update(dict(global_rows=2, virtual_shards=2, look_ahead=24, num_workers=0))
-    config.heldout.batches = 1
-    config.optim.update(dict(steps=8, warmup_steps=2))
-    config.checkpoint.every = config.eval_every = 4
-    for tower in (config.model.vit, config.model.decoder):
-        tower.update(dict(width=32, layers=2, mlp_width=48))
-    return config
+    return write_data(tmp_path_factory.mktemp("scenes"))
 
 
 @pytest.fixture(autouse=True)
@@ -42,25 +24,6 @@ def one_device(monkeypatch):
     """The order in which CPU collectives add is not fixed, so bits are compared on one device."""
     first = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda *_: first)
-
-
-def logged(workdir) -> list[dict]:
-    """Every metric that is not a clock's, by step."""
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    lines = [{k: v for k, v in m.items() if not any(t in k for t in TIMING)} for m in lines]
-    return sorted(lines, key=lambda line: (line["step"], "heldout" in line))
-
-
-def content(workdir, step: int) -> dict:
-    """Content hashes of parameters and moments as they are on disk, the frozen weights' name and
-    the data state.
-    """
-    where = workdir / "checkpoints" / str(step)
-    with ocp.StandardCheckpointer() as checkpointer:
-        trees = {name: checkpointer.restore(where / name) for name in ("params", "optimizer")}
-    meta = json.loads((where / "meta" / "metadata").read_text())
-    found = {name: fingerprint(tree) for name, tree in trees.items()}
-    return found | {k: meta[k] for k in ("frozen", "data")}
 
 
 def test_a_killed_run_goes_on_bit_for_bit(data, tmp_path, monkeypatch):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import torchvision_operators as operators
+
 # transformers copies the code of an export here before it runs it.
 os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="modules_of_exports")
 
@@ -33,19 +35,7 @@ def exported(tmp_path_factory, torchvision_operators):
 
 @pytest.fixture(scope="session", autouse=True)
 def torchvision_operators():
-    """open_clip and transformers import torchvision, whose wheel has no operators for torch's CPU
-    build.
-
-    None of them is used here; two have to have a signature for that import to succeed.
-    """
-    import torch
-
-    library = None
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    """open_clip and transformers import torchvision, which must not fail for what nobody calls."""
+    library = operators.define()
     yield
     del library

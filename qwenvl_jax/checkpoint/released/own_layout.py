@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qwenvl_jax import settings
-from qwenvl_jax.checkpoint import convert, manifest, model_card, names
+from qwenvl_jax.checkpoint import convert, manifest, model_card, names, vocabulary
 from qwenvl_jax.checkpoint.layouts import LINEAR
 from qwenvl_jax.checkpoint.names import Row
 from qwenvl_jax.checkpoint.stored import Stored
@@ -78,8 +78,7 @@ def export(
     Raises:
       ValueError: an unknown dtype, or a folder that is not empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"export: {folder} is not empty; name a new directory")
+    convert.check_new(folder)
     config = stored.config
     digests = convert.save(
         stored.leaves(),
@@ -89,12 +88,12 @@ def export(
         dtype=dtype,
         shard_bytes=shard_bytes,
     )
-    vocabulary = "qwen.tiktoken" if tokenizer.suffix == ".tiktoken" else "tokenizer.model"
-    for name, content in _configs(config, stop_ids, vocabulary, dtype).items():
+    words = vocabulary.name(tokenizer)
+    for name, content in _configs(config, stop_ids, words, dtype).items():
         (folder / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
     for path in sorted(CODE.glob("*.py")):
         shutil.copyfile(path, folder / path.name)
-    shutil.copyfile(tokenizer, folder / vocabulary)
+    shutil.copyfile(tokenizer, folder / words)
     (folder / "README.md").write_text(
         model_card.model_card(stored, dtype=dtype, loading=model_card.OWN), "utf-8"
     )
