@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 NAME = "events.jsonl"
 
@@ -18,7 +20,7 @@ class Events:
     """Appends to a work directory's `events.jsonl`; only the first process of a job writes."""
 
     def __init__(self, workdir: Path):
-        self._path = workdir / NAME
+        self._workdir, self._path = workdir, workdir / NAME
         self._main = jax.process_index() == 0
 
     def write(self, event: str, step: int, **about: Any) -> None:
@@ -29,6 +31,14 @@ class Events:
         line = json.dumps({"time": now, "event": event, "step": step, **about})
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+    def finished(self, step: int) -> bool:
+        """Whether the run has ended at a step and nothing happened since; every process of a job
+        takes the first one's word.
+        """
+        last = read(self._workdir)[-1:] if self._main else []
+        ended = any((e.get("event"), e.get("step")) == ("finished", step) for e in last)
+        return bool(multihost_utils.broadcast_one_to_all(np.int32(ended)))
 
 
 def read(workdir: Path) -> list[dict[str, Any]]:

@@ -206,6 +206,10 @@ def run(
             else:
                 back = restarts.step_to_go_back_to(workdir)
                 begun = resume(config, prepared, checkpoints, restarts, step=back)
+                if begun.first == config.optim.steps and report.events.finished(begun.first):
+                    logging.info("step %d of %s is the last, and done", begun.first, workdir)
+                    checkpoints.close()
+                    return begun.state, prepared.to_store(begun.frozen)
                 report.events.write("resumed", begun.first)
                 logging.info("resuming at step %d of %s", begun.first, workdir)
             first, state, frozen, data_state = begun

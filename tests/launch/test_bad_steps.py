@@ -108,7 +108,8 @@ def test_going_back_and_leaving_batches_out_is_done_once_and_noted(data, tmp_pat
     assert batch_index(3, [note]) == 3 and batch_index(4, [note]) == 7
 
     after = content(tmp_path, 8)
-    stage.train(config, tmp_path)  # the same command
+    config.optim.steps = 10
+    stage.train(config, tmp_path)  # the same restart asked, with steps left to go on with
     assert content(tmp_path, 8) == after
     found = [e["event"] for e in events.read(tmp_path)]
     assert [e for e in found if e != "finished"] == ["started", "resumed", "restarted", "resumed"]
